@@ -1,0 +1,29 @@
+"""Every test ends with the leak check: see leaks.py for what counts.
+
+The fixture is automatic and lives here, at the top, so it is set up before every fixture that a
+test asks for and torn down after the last of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import leaks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fail the test that leaves a descriptor, thread, child, mapping or /dev/shm entry."""
+    before = leaks.snapshot()
+    yield
+    if leaked := leaks.leaked_since(before):
+        pytest.fail("left behind:\n  " + "\n  ".join(leaked), pytrace=False)
