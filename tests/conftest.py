@@ -6,18 +6,11 @@ test asks for and torn down after the last of them.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import leaks
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests import leaks
 
 
 @pytest.fixture(autouse=True)

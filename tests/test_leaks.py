@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-import leaks
+from tests import leaks
 
 HERE = Path(__file__).parent
 
@@ -95,15 +95,16 @@ def test_a_descriptor_owned_by_garbage_in_a_cycle_is_not_a_leak() -> None:
 
 
 def test_a_leaking_test_fails_under_the_fixture_and_a_clean_one_passes(tmp_path: Path) -> None:
-    for name in ("leaks.py", "conftest.py"):
-        shutil.copy(HERE / name, tmp_path)
-    (tmp_path / "test_sample.py").write_text(
+    (tmp_path / "tests").mkdir()
+    for name in ("__init__.py", "leaks.py", "conftest.py"):
+        shutil.copy(HERE / name, tmp_path / "tests")
+    (tmp_path / "tests" / "test_sample.py").write_text(
         "import os\n"
         "def test_leaks(): os.open('/dev/null', os.O_RDONLY)\n"
         "def test_is_clean(): os.close(os.open('/dev/null', os.O_RDONLY))\n"
     )
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
