@@ -8,7 +8,7 @@ removes the file when this process ends, also by SIGKILL. Rules:
 2. Looking, removing the old file, binding and listening happen under an exclusive flock on the
    directory; the janitor looks and removes under the same. So two servers that start at once
    cannot both take over, and a janitor never removes its successor's socket.
-3. The file is known by device and inode number, not by name.
+3. The file is known by what it is (`socket_janitor.identity`), not by its name.
 
 Corner cases: a live server whose backlog is full refuses with EAGAIN, not ECONNREFUSED: in use.
 Whoever can read the directory can also hold its lock and keep us waiting: choose one that you
@@ -57,11 +57,10 @@ class UnixListener:
             except OSError:
                 self.socket.close()
                 raise
-            status = os.lstat(self.path)
-            self._identity = (status.st_dev, status.st_ino)
+            self._identity = socket_janitor.identity(os.lstat(self.path))
             try:
                 self.socket.listen(backlog)
-                self._janitor = _start_janitor(self.path, *self._identity)
+                self._janitor = _start_janitor(self.path, self._identity)
             except BaseException:
                 self.socket.close()
                 os.unlink(self.path)
@@ -75,7 +74,7 @@ class UnixListener:
         assert self._janitor.stdin is not None
         self._janitor.stdin.close()
         self._janitor.wait()
-        socket_janitor.remove(self.path, *self._identity)  # should somebody have killed the janitor
+        socket_janitor.remove(self.path, self._identity)  # should somebody have killed the janitor
 
     def __enter__(self) -> Self:
         return self
@@ -89,10 +88,10 @@ class UnixListener:
         self.close()
 
 
-def _start_janitor(path: str, device: int, inode: int) -> subprocess.Popen[bytes]:
+def _start_janitor(path: str, guarded: tuple[int, ...]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-I", "-S", socket_janitor.__file__]
     return subprocess.Popen(
-        [*command, path, str(device), str(inode)],
+        [*command, path, *map(str, guarded)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,  # a pipe that somebody reads to its end must not wait for us
         stderr=subprocess.DEVNULL,
