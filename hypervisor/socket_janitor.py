@@ -6,8 +6,9 @@ the end of its standard input, a pipe whose other end only the listening process
 closes it too.
 
 A file that is not the guarded one any more is a successor's, and stays. Looking and removing happen
-under a lock (flock) on the directory that a successor takes as well (socketfile.py), so that nothing
-comes between them. Imports next to nothing: it has to be cheap and cannot depend on an environment.
+under a lock (flock) on the directory that a successor takes as well (socketfile.py), so that
+nothing comes between them. Imports next to nothing: it has to be cheap and cannot depend on an
+environment.
 
 Specifications: unix(7), flock(2).
 """

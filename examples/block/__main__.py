@@ -1,14 +1,14 @@
 """The command line: ``python -m examples.block serve IMAGE --socket PATH``, and ``demo``.
 
-Owns the order in which things start and end, the signals, and what is printed. Everything else is the
+Owns the order in which things start and end, the signals, and what is printed. Otherwise it is a
 user of a machine and a channel, as any program would be.
 
-Exit codes: 0 after Ctrl-C or SIGTERM, in order; 1 when serving has failed; 2 when it could not begin.
-Every failure is one line on standard error.
+Exit codes: 0 after Ctrl-C or SIGTERM, in order; 1 when serving has failed; 2 when it could not
+begin. Every failure is one line on standard error.
 
 Signals: the interpreter's own handler writes to a pipe that the server watches (wakeup descriptor);
-no code of ours runs at a random place while it serves. The first one drains, a second one does not
-wait for clients. Before and after, there is nothing to drain: the first signal unwinds.
+no code of ours runs at a random place while it serves. The first one drains, a second one does
+not wait for clients. Before that there is nothing to drain: the first signal unwinds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -40,7 +40,7 @@ class _Interrupted(BaseException):
 
 
 class _Stop:
-    """Where the signals go: `fd` becomes readable; while `unwinding`, an exception is raised too."""
+    """Where signals go: `fd` becomes readable; while `unwinding`, they raise an exception too."""
 
     def __init__(self) -> None:
         self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -150,13 +150,19 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _at_least(minimum: int) -> object:
+def _at_least(minimum: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if not text.isdecimal() or int(text) < minimum:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number from {minimum}")
         return int(text)
 
     return number
+
+
+def _power_of_two(text: str) -> int:
+    if not text.isdecimal() or int(text).bit_count() != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a power of two")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,7 +183,11 @@ def _parser() -> argparse.ArgumentParser:
         "--period", metavar="S", type=_at_least(1), default=5, help="...within so many seconds"
     )
     command.add_argument(
-        "--buffers", metavar="MiB", type=_at_least(1), default=64, help="memory for data in flight"
+        "--buffers",
+        metavar="MiB",
+        type=_power_of_two,
+        default=32,
+        help="memory for data in flight, a power of two; a request may have a quarter of it",
     )
     commands.add_parser("demo", help="kill the back end under a verified load", add_help=False)
     return parser

@@ -56,6 +56,7 @@ REPLY_LIMIT: Final = 2048  # pieces of replies that one client may leave unread
 _SCRATCH: Final = 256 << 10  # bytes
 _LARGE: Final = 64 << 10  # bytes of a payload that are worth a system call of their own
 _AHEAD: Final = 4096  # bytes received behind such a payload
+_PAGE: Final = 4096  # bytes
 _IOV_MAX: Final = 1024  # limits.h; pieces for one sendmsg
 
 _OPERATIONS: Final = {  # the commands that carry no data
@@ -68,6 +69,11 @@ _OPERATIONS: Final = {  # the commands that carry no data
 Token = tuple["Connection", int, int, int, int]  # connection, command, cookie, offset, length
 
 
+def span_of(length: int) -> int:
+    """What a buffer takes from the channel's memory: whole pages, a power of two of them."""
+    return _PAGE if length <= _PAGE else 1 << (length - 1).bit_length()
+
+
 class Connection:
     """A connected client of ``export``, served through ``channel``.
 
@@ -75,7 +81,7 @@ class Connection:
         number: for messages about it.
         socket: non-blocking.
         in_flight: requests that are submitted and not completed.
-        held: bytes of granted buffers that this client holds.
+        held: bytes of granted buffers that this client holds, as the channel counts them.
         handshaking: nothing can be asked yet.
         ending: no more requests are taken.
         closed: the socket is closed.
@@ -235,14 +241,14 @@ class Connection:
                 except ChannelFull:
                     buffer.release()
                     raise
-                self.held += length
+                self.held += span_of(length)
                 self.in_flight += 1
                 self._start = start + size
             elif command == nbd.CMD_WRITE and length:
                 if not channel.credits:
                     return STALLED
                 buffer = channel.buffer(length)
-                self.held += length
+                self.held += span_of(length)
                 self._payload = (buffer, cookie, offset, flags)
                 start += size
                 self._filled = min(end - start, length)
@@ -374,5 +380,5 @@ class Connection:
         self._owners.clear()
 
     def _release(self, buffer: LocalBuffer) -> None:
-        self.held -= len(buffer.view)
+        self.held -= span_of(len(buffer.view))
         buffer.release()

@@ -41,7 +41,7 @@ from transport import ChannelClosed, ChannelFull, FrontEnd, RemoteProtocolError
 
 CLIENT_LIMIT: Final = 128
 HANDSHAKE_SECONDS: Final = 30.0
-STALL_SECONDS: Final = 10.0
+STALL_SECONDS: Final = 5.0
 DRAIN_SECONDS: Final = 5.0
 _SOCKET_BUFFER: Final = 1 << 20  # bytes; so that a large reply is one system call, not five
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import pytest
@@ -229,7 +230,7 @@ def test_it_does_not_matter_how_the_bytes_arrive(cuts: list[int]) -> None:
     pieces = Handshake(EXPORT)
     edges = [0, *sorted(cuts), len(SENSIBLE)]
     answer = b"".join(
-        pieces.receive(SENSIBLE[start:end]) for start, end in zip(edges, edges[1:], strict=False)
+        pieces.receive(SENSIBLE[start:end]) for start, end in itertools.pairwise(edges)
     )
     assert answer == expected
     assert pieces.leftover == whole.leftover == b"the rest"

@@ -30,7 +30,7 @@ def children(pid: int) -> list[int]:
 
 
 def kill_and_wait_for_all(process: subprocess.Popen[str]) -> None:
-    """SIGKILL the process; returns when its children have ended as well (they must, by themselves)."""
+    """SIGKILL the process; returns when its children have ended as well, by themselves."""
     descriptors = [os.pidfd_open(child) for child in children(process.pid)]
     assert descriptors, "the listener has no janitor"
     process.kill()
