@@ -30,6 +30,8 @@ ALLOWED: dict[str, str] = {
     "hypervisor.domain.ProcessDomain._serve": (
         "the deadline of a start or an orderly end; the loop goes round for frames, not for time"
     ),
+    "transport.frontend.FrontEnd._wait": "the deadline that the caller of `call` gave",
+    "transport.frontend.FrontEnd._lead": "the deadline that the caller of `call` gave",
 }
 """Qualified name of a function -> whose deadline it is."""
 
@@ -81,20 +83,25 @@ def findings(source: Source) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    yield from _visit(source.tree, source.name, in_loop=False, imported=imported)
+    for node in source.tree.body:
+        yield from _visit(node, source.name, in_loop=False, imported=imported)
 
 
 def _visit(
     node: ast.AST, where: str, *, in_loop: bool, imported: dict[str, str]
 ) -> Iterator[tuple[str, str]]:
+    once: ast.AST | None = None
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        where, in_loop = f"{where}.{node.name}", False
+    elif isinstance(node, ast.For | ast.AsyncFor):
+        once = node.iter  # what it goes over is worked out once
+    elif isinstance(node, ast.Call) and (what := _judge(node, imported, in_loop=in_loop)):
+        yield where, f"{where}:{node.lineno} {what}"
+    inside = in_loop or isinstance(node, LOOPS)
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield from _visit(child, f"{where}.{child.name}", in_loop=False, imported=imported)
-            continue
-        if isinstance(child, ast.Call) and (what := _judge(child, imported, in_loop=in_loop)):
-            yield where, f"{where}:{child.lineno} {what}"
-        looping = isinstance(child, LOOPS)
-        yield from _visit(child, where, in_loop=in_loop or looping, imported=imported)
+        yield from _visit(
+            child, where, in_loop=in_loop if child is once else inside, imported=imported
+        )
 
 
 def _judge(call: ast.Call, imported: dict[str, str], *, in_loop: bool) -> str | None:
@@ -177,6 +184,7 @@ def test_a_bad_sample_is_found(bad: str) -> None:
         "def f(event, timeout):\n  return event.wait(timeout)",
         "def f(epoll):\n  while True:\n    epoll.poll()",
         "def f(epoll):\n  while epoll.poll(0): pass",
+        "def f(epoll, timeout):\n  for fd, mask in epoll.poll(timeout): print(fd)",
         "def f(names, rows):\n  for row in rows:\n    names.get(row, 1)",
         "def f(rows):\n  for row in rows:\n    print(', '.join(row))",
         "import select\ndef f(fds):\n  select.select(fds, [], [])",
