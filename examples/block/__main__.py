@@ -90,7 +90,7 @@ def serve(options: argparse.Namespace) -> int:
                 options.read_only,
                 placement=options.placement,
             )
-            with connect(machine, "disk", buffers=options.buffers << 20) as channel:
+            with connect(machine, "disk", buffer_bytes=options.buffers << 20) as channel:
                 return _run(options, machine, channel, listener, where, stop)
     except _Interrupted:
         return 0

@@ -317,17 +317,18 @@ class Connection:
             if buffer is not None:
                 self._release(buffer)
             self._reply(self._failure(cookie, error))
+        elif buffer is None:
+            self._reply(self._rules.success(cookie))
         elif command == nbd.CMD_READ:
             self._out += (self._rules.data(cookie, offset, length), buffer.view)
             self._owners += (None, buffer)
-        elif command == nbd.CMD_BLOCK_STATUS:
+        elif command == nbd.CMD_WRITE:
+            self._release(buffer)
+            self._reply(self._rules.success(cookie))
+        else:
             extents = buffer.view[: completion.result * p.EXTENT.size]
             self._out += (self._rules.extents(cookie, len(extents)), extents)
             self._owners += (None, buffer)
-        else:
-            if buffer is not None:
-                self._release(buffer)
-            self._reply(self._rules.success(cookie))
 
     def _failure(self, cookie: int, error: Exception) -> bytes:
         match error:

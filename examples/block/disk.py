@@ -81,20 +81,20 @@ class Disk(BackEnd):
     def on_request(self, request: Request) -> Any:
         operation, offset, length, flags = request.body
         buffer = request.buffer
-        if operation == p.READ:
-            return self.read(buffer, offset)
-        if operation == p.WRITE:
-            if flags & p.FUA:
+        if buffer is not None:
+            if operation == p.READ:
+                return self.read(buffer, offset)
+            if operation == p.WRITE and not flags & p.FUA:
+                return self.write(buffer, offset, flags)
+            if operation == p.WRITE:
                 return self.offload(self.write, buffer, offset, flags)
-            return self.write(buffer, offset, flags)
-        slow = self._slow.get(operation)
-        if slow is not None:
-            return self.offload(slow, offset, length, flags)
-        if operation == p.BLOCK_STATUS:
-            return self.offload(self.block_status, buffer, offset, length, flags)
-        if operation == p.INFO:
+            if operation == p.BLOCK_STATUS:
+                return self.offload(self.block_status, buffer, offset, length, flags)
+        elif operation in self._slow:
+            return self.offload(self._slow[operation], offset, length, flags)
+        elif operation == p.INFO:
             return [self.size, int(self.read_only)]
-        raise OSError(errno.EINVAL, f"there is no operation {operation}")
+        raise OSError(errno.EINVAL, f"no operation {operation} has this shape")
 
     def read(self, buffer: RemoteBuffer, offset: int) -> Any:
         """Fill ``buffer`` from the image: at once, or on a worker when that would wait."""

@@ -184,7 +184,7 @@ class Handshake:
             raise _Malformed("structured replies have to be negotiated first")
         name, at = _string(data, 0)
         count, at = _number(data, at, 4)
-        queries = []
+        queries: list[bytes] = []
         while at < len(data) and len(queries) < count:
             query, at = _string(data, at)
             queries.append(query)

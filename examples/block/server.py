@@ -85,7 +85,7 @@ class NbdServer(Actor):
         self._channel = channel
         self._export = export
         self._share_of = share_of
-        self._stop = stop
+        self._stop_fd = stop
         self._clients: dict[int, Connection] = {}
         self._deadlines: dict[int, Timer] = {}
         self._numbers = 0
@@ -99,8 +99,8 @@ class NbdServer(Actor):
     def on_start(self) -> None:
         self._accept_more(True)
         self.watch(self._channel.fileno(), self._on_completions)
-        if self._stop is not None:
-            self.watch(self._stop, self._on_stop_signal)
+        if self._stop_fd is not None:
+            self.watch(self._stop_fd, self._on_stop_signal)
 
     def on_stop(self) -> None:
         for client in self._clients.values():
@@ -215,13 +215,8 @@ class NbdServer(Actor):
         self._turn()
 
     def _on_completions(self) -> None:
-        try:
-            completions = self._channel.reap()
-        except ChannelClosed as error:
-            self._fail(str(error))
-            return
         answered = set()
-        for completion in completions:
+        for completion in self._channel.reap():
             if completion.token is None:
                 self._flushed(completion.error)
                 return
@@ -230,6 +225,9 @@ class NbdServer(Actor):
             answered.add(client)
         for client in answered:
             self._send(client)
+        if self._channel.failure is not None:
+            self._fail(str(self._channel.failure))
+            return
         self._turn()
 
     def _turn(self) -> None:
@@ -299,8 +297,8 @@ class NbdServer(Actor):
     # --- the end ----------------------------------------------------------------------------------
 
     def _on_stop_signal(self) -> None:
-        assert self._stop is not None
-        os.read(self._stop, 4096)
+        assert self._stop_fd is not None
+        os.read(self._stop_fd, 4096)
         if self._draining:
             self._abandon_clients()
         else:

@@ -255,11 +255,12 @@ class Client:
         skip = {nbd.REPLY_NONE: 0, nbd.REPLY_OFFSET_DATA: 8, nbd.REPLY_BLOCK_STATUS: 4}[kind]
         return cookie, 0, data[skip:]
 
-    def ask(self, command: int, *args: int, data: bytes = b"", flags: int = 0) -> tuple[int, bytes]:
+    def ask(
+        self, command: int, offset: int = 0, length: int = 0, data: bytes = b"", *, flags: int = 0
+    ) -> tuple[int, bytes]:
         """One request and its reply: error and data."""
-        self.send(command, *args, data=data, flags=flags)
-        expected = args[1] if command == nbd.CMD_READ else 0
-        _, error, answer = self.reply(expected)
+        self.send(command, offset, length, data, flags=flags)
+        _, error, answer = self.reply(length if command == nbd.CMD_READ else 0)
         return error, answer
 
     def read(self, offset: int, length: int) -> bytes:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from examples.block import nbd
-from tests.block.helpers import FLAGS, Client, need, refused, serving
-from tests.block.test_handshake import go, option
+from tests.block.helpers import Client, need, refused, serving
+from tests.block.test_handshake import FLAGS, go, option
 
 # Without these, root is refused what everybody is refused.
 UNPRIVILEGED = [

@@ -14,7 +14,7 @@ import pytest
 
 from examples.block import protocol as p
 from hypervisor import Machine
-from tests.block.recording import RecordingDisk
+from tests.block.recording import EVENTS, PERMITS, FailingDisk, RecordingDisk
 from transport import FrontEnd, RemoteError, connect
 
 SECONDS = 20  # until a test gives up waiting
@@ -71,18 +71,17 @@ class Recorder:
 
 
 @pytest.fixture
-def recorder(image: Path, tmp_path: Path) -> Iterator[Recorder]:
-    events, permits = tmp_path / "events", tmp_path / "permits"
-    os.mkfifo(events)
-    os.mkfifo(permits)
+def recorder(image: Path) -> Iterator[Recorder]:
     with contextlib.ExitStack() as stack:
-        ends = [os.open(path, os.O_RDWR | os.O_CLOEXEC) for path in (events, permits)]
-        for end in ends:
-            stack.callback(os.close, end)
+        ends = []
+        for name in (EVENTS, PERMITS):
+            os.mkfifo(f"{image}{name}")
+            ends.append(os.open(f"{image}{name}", os.O_RDWR | os.O_CLOEXEC))
+            stack.callback(os.close, ends[-1])
         machine = stack.enter_context(Machine(intensity=100))
-        machine.start("disk", RecordingDisk, str(image), str(events), str(permits))
+        machine.start("disk", RecordingDisk, str(image))
         channel = stack.enter_context(connect(machine, "disk"))
-        recorder = Recorder(machine, channel, image, *ends)
+        recorder = Recorder(machine, channel, image, ends[0], ends[1])
         assert recorder.event() == "start"
         yield recorder
 
@@ -170,20 +169,3 @@ def test_after_a_failed_sync_no_flush_succeeds_any_more(image: Path) -> None:
             for text in ("the disk is gone", "an earlier flush failed"):
                 with pytest.raises(RemoteError, match=text):
                     channel.call((p.FLUSH, 0, 0, 0))
-
-
-class FailingDisk(RecordingDisk):
-    """Its first sync fails, and the kernel would say that the second is fine."""
-
-    def on_start(self, path: str, events: str = "", permits: str = "") -> None:
-        self._real = {"fdatasync": os.fdatasync}
-        os.fdatasync = self._fail
-        super(RecordingDisk, self).on_start(path)
-
-    def on_stop(self) -> None:
-        super(RecordingDisk, self).on_stop()
-        os.fdatasync = self._real["fdatasync"]
-
-    def _fail(self, fd: int) -> None:
-        os.fdatasync = self._real["fdatasync"]
-        raise OSError(5, "the disk is gone")
