@@ -1,0 +1,1 @@
+"""Measurements of this beside others, in one run: ``make bench``. How to read them: README.md."""

@@ -1,0 +1,114 @@
+"""The channel's round trip with a body of 64 bytes, beside the least that two processes need.
+
+An eventfd each way is the floor: two wake-ups and nothing said. A multiprocessing.Pipe is what
+people take who want to say something.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing import Pipe
+from typing import Any
+
+from benchmarks.report import interleave, median, progress, table
+from hypervisor import Machine
+from transport import BackEnd, Request, connect
+
+BODY = bytes(range(64))
+TRIPS = 3000
+
+Trips = Callable[[int], None]
+
+
+class Echo(BackEnd):
+    """Answers with the body."""
+
+    def on_request(self, request: Request) -> Any:
+        return request.body
+
+
+def run(rounds: int) -> None:
+    """Measure and print."""
+    with ExitStack() as stack:
+        trips = {
+            "channel": stack.enter_context(_channel("process")),
+            "channel, back end a thread": stack.enter_context(_channel("thread")),
+            "multiprocessing.Pipe": stack.enter_context(_pipe()),
+            "eventfd ping-pong (floor)": stack.enter_context(_eventfd()),
+        }
+        progress("round trips")
+        measured = interleave({name: _timed(trip) for name, trip in trips.items()}, rounds)
+    ours = median(measured["channel"])
+    rows = [
+        (name, f"{median(times) * 1e6:.1f} us", f"{ours / median(times):.2f}")
+        for name, times in measured.items()
+    ]
+    table("round trip, 64 B body", ("", "median", "channel takes x times"), rows)
+
+
+def _timed(trips: Trips) -> Callable[[], float]:
+    def measure() -> float:
+        trips(TRIPS // 10)  # warm
+        began = time.perf_counter()
+        trips(TRIPS)
+        return (time.perf_counter() - began) / TRIPS
+
+    return measure
+
+
+@contextmanager
+def _channel(placement: str) -> Iterator[Trips]:
+    with Machine() as machine:
+        machine.start("echo", Echo, placement=placement)
+        with connect(machine, "echo") as channel:
+
+            def trips(count: int) -> None:
+                for _ in range(count):
+                    channel.call(BODY)
+
+            yield trips
+
+
+@contextmanager
+def _pipe() -> Iterator[Trips]:
+    ours, theirs = Pipe()
+    with _peer("pipe", theirs.fileno()):
+        theirs.close()
+
+        def trips(count: int) -> None:
+            for _ in range(count):
+                ours.send_bytes(BODY)
+                ours.recv_bytes()
+
+        yield trips
+        ours.close()
+
+
+@contextmanager
+def _eventfd() -> Iterator[Trips]:
+    asked, answered = os.eventfd(0, 0), os.eventfd(0, 0)
+    try:
+        with _peer("eventfd", asked, answered):
+
+            def trips(count: int) -> None:
+                for _ in range(count):
+                    os.eventfd_write(asked, 1)
+                    os.eventfd_read(answered)
+
+            yield trips
+            os.eventfd_write(asked, 2)
+    finally:
+        os.close(asked)
+        os.close(answered)
+
+
+@contextmanager
+def _peer(kind: str, *descriptors: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "benchmarks.peer", kind, *map(str, descriptors)]
+    with subprocess.Popen(command, pass_fds=descriptors):
+        yield
