@@ -1,0 +1,57 @@
+"""What Xen gives a guest: domains, grantable memory, event channels, and a bus to meet on."""
+
+from hypervisor.bus import CLOSED, CONNECTED, GONE, INIT_WAIT, INITIALISED, Bus, Notice
+from hypervisor.errors import (
+    BadGrant,
+    BadPort,
+    DomainDead,
+    DomainStartError,
+    GrantRevoked,
+    HypercallError,
+    HypervisorError,
+    MachineFailed,
+    NotASocket,
+    SocketInUse,
+    StaleEpoch,
+)
+from hypervisor.event_channels import EventChannels
+from hypervisor.grant_table import GrantTable
+from hypervisor.guest import EventChannel, Guest, clear_event, new_event, raise_event
+from hypervisor.hypercalls import PeerState
+from hypervisor.machine import Machine
+from hypervisor.memory import Mapping, Region, punch_hole
+from hypervisor.socketfile import UnixListener
+
+__all__ = [
+    "CLOSED",
+    "CONNECTED",
+    "GONE",
+    "INITIALISED",
+    "INIT_WAIT",
+    "BadGrant",
+    "BadPort",
+    "Bus",
+    "DomainDead",
+    "DomainStartError",
+    "EventChannel",
+    "EventChannels",
+    "GrantRevoked",
+    "GrantTable",
+    "Guest",
+    "HypercallError",
+    "HypervisorError",
+    "Machine",
+    "MachineFailed",
+    "Mapping",
+    "NotASocket",
+    "Notice",
+    "PeerState",
+    "Region",
+    "SocketInUse",
+    "StaleEpoch",
+    "UnixListener",
+    "clear_event",
+    "new_event",
+    "punch_hole",
+    "raise_event",
+]

@@ -1,0 +1,148 @@
+"""The main program of a domain's process: a spare that waits to be told what it becomes.
+
+Three threads matter here. `_Door` owns the hypercall socket: it routes answers to the callers that
+wait for them, peer states to the program's actor, and answers pings, so that the domain proves its
+life however long the driver takes. The program's own actor serves. The main thread starts it, and
+waits for its end.
+
+The process never outlives its machine: the kernel kills it when its parent's thread dies (PDEATHSIG,
+prctl(2)), and the end of the hypercall socket ends it too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import itertools
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from actors import Actor, Message, Ref, StartFailed, System
+from hypervisor import hypercalls as hc
+from hypervisor.errors import DomainDead
+from hypervisor.frames import receive_frame, send_frame
+from hypervisor.guest import Guest, unwrap
+from hypervisor.program import load
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_TIMEOUT = 10.0  # seconds for a hypercall
+
+
+class SocketGuest(Guest):
+    """A domain that is this whole process; thread-safe."""
+
+    def __init__(self, domid: int, name: str, sock: socket.socket) -> None:
+        super().__init__(domid, name)
+        self._socket = sock
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[threading.Event, list[hc.Answer]]] = {}
+
+    def hypercall(self, call: Message) -> Any:
+        number = next(self._numbers)
+        arrived, answers = threading.Event(), []
+        self._waiting[number] = (arrived, answers)
+        try:
+            self.send(hc.Call(number, call))
+            if not arrived.wait(_TIMEOUT):
+                raise DomainDead(f"the hypervisor did not answer {type(call).__name__}")
+        finally:
+            del self._waiting[number]
+        answer = answers[0]
+        return unwrap(answer.value if answer.message is None else answer.message)
+
+    def answered(self, answer: hc.Answer) -> None:
+        arrived, answers = self._waiting[answer.number]
+        answers.append(answer)
+        arrived.set()
+
+    def send(self, message: Message) -> None:
+        with self._lock:
+            send_frame(self._socket, message)
+
+
+class _Door(Actor):
+    """Reads the hypercall socket, and passes on what comes."""
+
+    def __init__(self, guest: SocketGuest, sock: socket.socket) -> None:
+        super().__init__()
+        self._guest = guest
+        self._socket = sock
+        self._program: Ref | None = None
+        self._early: list[Message] = []
+
+    def on_start(self) -> None:
+        self.watch(self._socket.fileno(), self._on_frame)
+
+    def on_receive(self, message: Message) -> None:
+        match message:
+            case _Program(ref):
+                self._program = ref
+                for early in self._early:
+                    ref.tell(early, control=True)
+                self._early.clear()
+
+    def _on_frame(self) -> None:
+        frame = receive_frame(self._socket)
+        match frame:
+            case None:
+                os._exit(0)  # the machine has ended: there is nobody left to be orderly for
+            case hc.Answer():
+                self._guest.answered(frame)
+            case hc.Ping(number):
+                self._guest.send(hc.Pong(number))
+            case hc.PeerState() if self._program is not None:
+                self._program.tell(frame, control=True)
+            case hc.PeerState():
+                self._early.append(frame)
+            case hc.Shutdown():
+                threading.Thread(target=self._stop_program, name="shutdown").start()
+
+    def _stop_program(self) -> None:
+        # Not in the door's thread: the driver's on_stop may make hypercalls, whose answers come here.
+        if self._program is not None:
+            self._program.stop()
+
+
+class _Program(Message):
+    ref: Ref
+
+
+def main() -> int:
+    """Become the domain that the first frame describes, and run it to its end."""
+    parent, preload = int(sys.argv[1]), sys.argv[2:]
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return 0  # it died before the kernel was asked to tell us
+    sock = socket.socket(fileno=3)
+    sock.set_inheritable(False)
+    for module in preload:
+        importlib.import_module(module)
+    boot = receive_frame(sock)
+    if not isinstance(boot, hc.Boot):
+        return 0
+    guest = SocketGuest(boot.domid, boot.name, sock)
+    with System(boot.name) as system:
+        door = system.start(_Door, guest, sock)
+        try:
+            runner, program = load(boot.program)
+            running = system.start(runner, guest, program, boot.args, name=boot.name)
+        except StartFailed as failure:
+            guest.send(hc.Ended(failure.error, failure.text, failure.traceback))
+            return 1
+        except Exception as failure:  # an import of somebody's module may raise anything
+            guest.send(hc.Ended(type(failure).__name__, str(failure), ""))
+            return 1
+        door.tell(_Program(running), control=True)
+        guest.send(hc.Booted())
+        reason = system.wait(running).reason
+        guest.send(hc.Ended(reason.error or reason.kind, reason.text, reason.traceback))
+    return 0 if reason.kind in ("normal", "shutdown") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""What can go wrong between a domain and the hypervisor.
+
+``Local...`` would be ours, ``Remote...`` the peer's; a hypercall's refusal is the caller's own fault
+and says so. Every error of this package is a `HypervisorError`.
+"""
+
+from __future__ import annotations
+
+
+class HypervisorError(Exception):
+    """Base of every error that this package raises."""
+
+
+class HypercallError(HypervisorError):
+    """The hypervisor refused a hypercall; the text says which and why. Nothing was changed."""
+
+
+class BadGrant(HypercallError):
+    """The grant reference does not exist, or is not for the calling domain."""
+
+
+class GrantRevoked(HypervisorError):
+    """The granter took its memory back. Nothing that is read or written here reaches it any more."""
+
+
+class BadPort(HypercallError):
+    """The event channel port does not exist, or is not for the calling domain to bind."""
+
+
+class StaleEpoch(HypercallError):
+    """The message belongs to a connection that has already ended. It was dropped, not executed."""
+
+
+class DomainDead(HypervisorError):
+    """The domain has ended; hypercalls in its name are no longer possible."""
+
+
+class DomainStartError(HypervisorError):
+    """A domain could not start.
+
+    Attributes:
+        error: type name of what its program raised, or of what ended the process.
+        text: its message.
+        details: traceback text of the domain, empty where there is none.
+    """
+
+    def __init__(self, name: str, error: str, text: str, details: str = "") -> None:
+        super().__init__(f"domain {name!r} could not start: {error}: {text}")
+        self.name = name
+        self.error = error
+        self.text = text
+        self.details = details
+
+
+class MachineFailed(HypervisorError):
+    """The machine's supervisor gave up: its domains failed more often than its intensity allows."""
+
+
+class SocketInUse(HypervisorError):
+    """A live server listens on that unix socket already."""
+
+
+class NotASocket(HypervisorError):
+    """Something that is not a unix socket stands at the path; it was left alone."""

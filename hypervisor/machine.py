@@ -1,0 +1,194 @@
+"""The machine: what a user holds. Domains under a supervisor, and the hypervisor that they share.
+
+A `Machine` owns a System with three top-level actors, started in this order and stopped in reverse:
+the hypervisor, the process pool, the supervisor of the domains. The process that makes the machine
+is a domain itself (domid 0, "machine"): front ends in it speak by `guest`.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from actors import (
+    Actor,
+    ActorDead,
+    ChildSpec,
+    ChildStatus,
+    Exit,
+    Message,
+    Ref,
+    StartChild,
+    StartFailed,
+    StopChild,
+    Supervisor,
+    System,
+    WhichChildren,
+)
+from hypervisor import hypercalls as hc
+from hypervisor.domain import Crash, ProcessDomain, ThreadDomain, WhichPid
+from hypervisor.errors import DomainStartError, HypervisorError, MachineFailed
+from hypervisor.guest import LocalGuest
+from hypervisor.hypervisor import Hypervisor
+from hypervisor.processes import ProcessPool
+from hypervisor.program import name_of
+
+_START_TIMEOUT = 60.0  # seconds; a start that takes too long fails by its own, shorter deadline
+
+
+class Machine:
+    """Runs domains, and restarts those that fail.
+
+    Args:
+        intensity: how many restarts are allowed within ``period``; one more and the machine gives
+            up (`failure`, and every channel ends with the reason).
+        period: seconds.
+        watchdog: seconds within which a process domain that somebody waits for in vain must
+            answer a probe; one that does not is killed and restarted.
+
+    Use it as a context manager: leaving it stops every domain in reverse order of its start.
+    """
+
+    def __init__(
+        self, *, intensity: int = 1, period: float = 5.0, watchdog: float = 1.0
+    ) -> None:
+        self.watchdog = watchdog
+        self.system = System("machine")
+        try:
+            self._hypervisor = self.system.start(Hypervisor, name="hypervisor")
+            self._front = self.system.start(_FrontDoor, name="front")
+            domid = self._hypervisor.ask(hc.CreateDomain("machine", self._front))
+            self.guest = LocalGuest(domid, "machine", self._hypervisor)
+            self._pool = self.system.start(ProcessPool, name="processes")
+            self._supervisor = self.system.start(
+                Supervisor, [], intensity=intensity, period=period, name="domains"
+            )
+            self.system.monitor(self._supervisor, self._hypervisor)
+        except BaseException:
+            self.system.stop()
+            raise
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop everything, in reverse order; returns when nothing of it is left. Idempotent."""
+        self.system.stop()
+
+    def start(
+        self,
+        name: str,
+        program: type,
+        *args: Any,
+        placement: str = "process",
+        restart: str = "permanent",
+    ) -> None:
+        """Start a domain that runs ``program`` and serves the device ``name``.
+
+        Args:
+            name: of the domain and of its device; unique in the machine.
+            program: a driver class (a subclass of `transport.BackEnd`), importable by name.
+            args: for the driver's ``on_start``; plain msgpack values.
+            placement: "process" (an OS process of its own) or "thread" (in this process).
+            restart: "permanent", "transient" or "temporary", as in OTP.
+
+        Raises:
+            DomainStartError: it could not start; nothing of it is left.
+            MachineFailed: the machine has given up already.
+        """
+        common = [self._hypervisor, name, name_of(program), list(args), restart]
+        if placement == "process":
+            spec = ChildSpec.of(
+                name, ProcessDomain, *common, self._pool, self.watchdog, restart=restart
+            )
+        elif placement == "thread":
+            spec = ChildSpec.of(name, ThreadDomain, *common, restart=restart)
+        else:
+            raise ValueError(f"placement is 'process' or 'thread', not {placement!r}")
+        self._ask_supervisor(name, spec)
+
+    def stop(self, name: str) -> None:
+        """Stop a domain in an orderly way; its channels end with `ChannelClosed`."""
+        self._supervisor.ask(StopChild(name), timeout=30.0)
+
+    def pid(self, name: str) -> int:
+        """The pid of a process domain's present incarnation.
+
+        Raises:
+            HypervisorError: there is no such domain, or it is placed on a thread.
+        """
+        return int(self._ask_domain(name, WhichPid()))
+
+    def kill(self, name: str) -> None:
+        """Crash the domain: SIGKILL to its process, or a failure of its thread's actor.
+
+        Returns when the signal is sent; its supervisor then does what the domain's ``restart`` says.
+        """
+        self._ask_domain(name, Crash())
+
+    def wait(self, timeout: float | None = None) -> Exit:
+        """Wait for the supervisor's end: it gave up, or the machine was closed."""
+        return self.system.wait(self._supervisor, timeout)
+
+    def register(self, channel: int, endpoint: Ref) -> None:
+        """Let ``endpoint`` have what domain 0 is told about ``channel``."""
+        self._front.ask(_Register(channel, endpoint))
+
+    def unregister(self, channel: int) -> None:
+        """That channel's endpoint has ended: what is still said to it is dropped."""
+        self._front.ask(_Register(channel, None))
+
+    def _ask_domain(self, name: str, message: Message) -> Any:
+        """Ask the present incarnation; one that is just ending is waited for, and its successor asked."""
+        while True:
+            children: list[ChildStatus] = self._supervisor.ask(
+                WhichChildren(), timeout=_START_TIMEOUT
+            )
+            found = [child.ref for child in children if child.name == name]
+            if not found or found[0] is None:
+                raise HypervisorError(f"there is no domain {name!r} now")
+            try:
+                return found[0].ask(message)
+            except ActorDead:
+                self.system.wait(found[0])  # its supervisor has its report by then, and acts on it
+
+    def _ask_supervisor(self, name: str, spec: ChildSpec) -> None:
+        try:
+            self._supervisor.ask(StartChild(spec), timeout=_START_TIMEOUT)
+        except ActorDead as dead:
+            raise MachineFailed(self.wait().reason.text) from dead
+        except StartFailed as failure:
+            if isinstance(failure.__cause__, DomainStartError):
+                raise failure.__cause__ from None
+            raise DomainStartError(
+                name, failure.error, failure.text, failure.traceback
+            ) from failure
+
+
+class _Register(Message):
+    channel: int
+    endpoint: Ref | None
+
+
+class _FrontDoor(Actor):
+    """The door of domain 0: passes what it is told about a channel to that channel's endpoint."""
+
+    def on_start(self) -> None:
+        self._endpoints: dict[int, Ref] = {}
+
+    def on_receive(self, message: Message) -> None:
+        match message:
+            case _Register(channel, None):
+                self._endpoints.pop(channel, None)
+            case _Register(channel, endpoint):
+                self._endpoints[channel] = endpoint
+            case hc.PeerState() if message.channel in self._endpoints:
+                self._endpoints[message.channel].tell(message, control=True)

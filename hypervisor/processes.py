@@ -1,0 +1,108 @@
+"""Processes for domains, one of them always standing by.
+
+`ProcessPool` is an actor that owns the spare: a fresh interpreter (exec, never a fork of a threaded
+parent) which has already imported what a driver needs and waits for its `Boot` frame. Taking it
+starts the next one, so that a restart does not pay for interpreter start-up.
+
+PDEATHSIG is tied to the *thread* that started the child, so the pool's thread starts every process
+and outlives every domain. A spare that died while it stood by is noticed by its pidfd when it is
+taken, and replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from actors import Actor, Fd, Message
+
+_CHILD_SOCKET = 3  # the descriptor under which a process finds its hypercall socket
+
+
+class TakeProcess(Message):
+    """Answered by a `Process`. ``preload``: modules that later spares import beforehand."""
+
+    preload: list[str]
+
+
+class Process(Message):
+    """A started process: its pid, a pidfd, and the machine's end of its hypercall socket."""
+
+    pid: int
+    pidfd: Fd
+    socket: Fd
+
+
+class ProcessPool(Actor):
+    """Starts processes, and keeps one in reserve."""
+
+    def on_start(self) -> None:
+        self._preload: list[str] = []
+        self._spare: Process | None = None
+
+    def on_stop(self) -> None:
+        if self._spare is not None:
+            end_process(self._spare)
+
+    def on_receive(self, message: Message) -> Any:
+        match message:
+            case TakeProcess(preload):
+                self._preload = sorted({*self._preload, *preload})
+                taken, self._spare = self._spare, None
+                if taken is None or has_ended(taken.pidfd.fileno()):
+                    if taken is not None:
+                        end_process(taken)
+                    taken = self._start()
+                reply = self.reply_later()
+                reply.send(taken)  # before the next one starts: the taker is in a hurry
+                _close(taken)
+                self._spare = self._start()
+                return None
+        raise TypeError(f"the process pool does not take {type(message).__name__}")
+
+    def _start(self) -> Process:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+            command = [sys.executable, "-m", "hypervisor.boot", str(os.getpid()), *self._preload]
+            pid = os.posix_spawn(
+                sys.executable,
+                command,
+                environment,
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), _CHILD_SOCKET)],
+                setpgroup=0,  # Ctrl-C is for the machine, which then ends its domains in order
+            )
+            return Process(pid, Fd(os.pidfd_open(pid)), Fd(ours.detach()))
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process has ended (it need not have been waited for)."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def end_process(process: Process) -> str:
+    """SIGKILL it unless it has ended; reap it; close its descriptors.
+
+    Returns how it ended: ``exit code N`` or the signal's name. After this no thread of it runs and
+    none of its mappings is left, also if it was stopped (SIGSTOP).
+    """
+    pidfd = process.pidfd.fileno()
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    _close(process)
+    if result is None:
+        return "reaped elsewhere"
+    if result.si_code == os.CLD_EXITED:
+        return f"exit code {result.si_status}"
+    return signal.Signals(result.si_status).name
+
+
+def _close(process: Process) -> None:
+    process.pidfd.close()
+    process.socket.close()

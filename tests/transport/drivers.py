@@ -1,0 +1,97 @@
+"""Back ends that the channel tests start by name, in threads and in processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+from transport import BackEnd, Request
+
+
+class Echo(BackEnd):
+    """Answers with the body; some bodies do more."""
+
+    def on_start(self, log: str = "") -> None:
+        self._log = log
+
+    def on_request(self, request: Request) -> Any:
+        match request.body:
+            case "pid":
+                return os.getpid()
+            case ("raise", str(text)):
+                raise FileNotFoundError(2, text)
+            case "large":
+                return "x" * 100_000
+            case "unsendable":
+                return object()
+            case ("slow", str(path)):
+                return self.offload(wait_for_reader, path)
+            case "upper" if request.buffer is not None:
+                with request.buffer.map() as pages:
+                    pages[:] = bytes(pages).upper()
+                    return len(pages)
+            case ("once", str(path)):
+                return once(path)
+        return request.body
+
+
+def wait_for_reader(path: str) -> str:
+    """Blocks until somebody opens the FIFO for reading."""
+    with open(path, "wb"):
+        return "slow"
+
+
+def once(path: str) -> str:
+    """The first to come kills its process before it answers; later ones answer."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "served again"
+    os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait()
+    return "unreachable"
+
+
+class Broken(BackEnd):
+    """Cannot start."""
+
+    def on_start(self, path: str = "") -> None:
+        raise IsADirectoryError(21, "cannot open", path)
+
+
+class StartsOnce(BackEnd):
+    """Starts the first time only."""
+
+    def on_start(self, path: str) -> None:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+
+    def on_request(self, request: Request) -> Any:
+        return request.body
+
+
+class Zombie(BackEnd):
+    """Dies at its first request, and leaves a stopped copy of itself with everything it had mapped."""
+
+    def on_start(self, pid_file: str, fifo: str) -> None:
+        self._pid_file = pid_file
+        self._fifo = fifo
+
+    def on_request(self, request: Request) -> Any:
+        assert request.buffer is not None
+        with request.buffer.map() as pages:
+            if os.path.exists(self._pid_file):
+                pages[:] = b"good" * (len(pages) // 4)
+                return "good"
+            zombie = os.fork()
+            if zombie:
+                os.waitpid(zombie, os.WUNTRACED)
+                with open(self._pid_file, "w") as file:
+                    file.write(str(zombie))
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            pages[:] = b"evil" * (len(pages) // 4)
+        with open(self._fifo, "wb") as woken:
+            woken.write(b"written")
+        return "evil"

@@ -1,0 +1,70 @@
+"""Buffers as a driver and its user see them: the same pages from both sides.
+
+A `LocalBuffer` is a span of the front end's buffer region, from `FrontEnd.buffer`. A `RemoteBuffer` is
+that span as the back end sees it while it serves the request that brought it.
+
+Whose a buffer is: its holder's until it is submitted; the channel's while a request with it is in
+flight; the holder's again afterwards. Only the holder writes to it.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypervisor import Mapping
+    from transport.frontend import FrontEnd
+
+
+class LocalBuffer:
+    """Granted memory of the front end; a context manager that releases it."""
+
+    __slots__ = ("_channel", "in_flight", "moved", "released", "size", "start", "view")
+
+    def __init__(self, channel: FrontEnd, start: int, size: int, view: memoryview) -> None:
+        self._channel = channel
+        self.start = start
+        self.size = size
+        self.view = view
+        self.in_flight = 0  # requests that carry it now
+        self.moved = False  # its pages are still those of an epoch that is over
+        self.released = False
+
+    def release(self) -> None:
+        """Give it back to the channel, at the latest when the requests with it have ended.
+
+        Idempotent. The view must not be used any more: the memory will be another buffer's.
+        """
+        self._channel.release(self)
+
+    def __enter__(self) -> LocalBuffer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class RemoteBuffer:
+    """The front end's pages, mapped here: ``length`` bytes from ``start`` of its buffer region."""
+
+    __slots__ = ("_memory", "length", "start")
+
+    def __init__(self, memory: Mapping, start: int, length: int) -> None:
+        self._memory = memory
+        self.start = start
+        self.length = length
+
+    def map(self, *, readonly: bool = False) -> memoryview:
+        """The bytes themselves, not a copy; usable in a ``with`` statement, which releases the view.
+
+        Raises:
+            GrantRevoked: the connection is over.
+        """
+        view = self._memory.view[self.start : self.start + self.length]
+        return view.toreadonly() if readonly else view

@@ -1,0 +1,239 @@
+"""The endpoint actor of a front end: drives the channel's life cycle, and watches for silence.
+
+It owns what belongs to one epoch: the ring page, the grants, the port, the mapping of the peer's
+page. Requests never pass through it. It is woken by the other end's states (`PeerState`), by `Busy`
+when requests are in flight after a time without any, and by its watchdog's deadline.
+
+The watchdog is a deadline, not a poll of the peer: only while requests are in flight, and only when
+nothing at all has come back for ``watchdog`` seconds, it complains to the hypervisor, which makes the
+back end prove that it lives.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+from actors import Actor, Message
+from hypervisor import (
+    CLOSED,
+    INITIALISED,
+    EventChannel,
+    Guest,
+    HypervisorError,
+    Machine,
+    Mapping,
+    PeerState,
+    Region,
+)
+from transport import descriptors
+from transport.errors import ChannelClosed, DeadlineExceeded
+from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, FrontEnd, Link
+from transport.lifecycle import ENDED, FRONT, OFFERED, OPEN, WAITING
+from transport.ring import page_size
+
+_channels = itertools.count(1)
+
+
+def connect(
+    machine: Machine,
+    device: str,
+    *,
+    timeout: float = 10.0,
+    slots: int = DEFAULT_SLOTS,
+    buffer_bytes: int = DEFAULT_BUFFER_BYTES,
+) -> FrontEnd:
+    """Open a channel to ``device``, which may be started before or after.
+
+    Args:
+        timeout: seconds to wait for the back end.
+        slots: requests in flight at most, a power of two.
+        buffer_bytes: memory for buffers, a power of two of at least 16 KiB; all of it is reserved now.
+
+    Raises:
+        DeadlineExceeded: no back end came in time; nothing is left.
+        ChannelClosed: the back end has been given up.
+    """
+    front = FrontEnd(device, slots, buffer_bytes)
+    channel = next(_channels)
+    machine.system.start(
+        FrontEndActor, front, machine, channel, machine.watchdog, name=f"{device}-{channel}"
+    )
+    if not front.settled.wait(timeout):
+        front.close()
+        raise DeadlineExceeded(f"no back end serves {device!r} after {timeout} s")
+    if front.failure is not None:
+        failure = front.failure
+        front.close()
+        raise failure
+    return front
+
+
+class Busy(Message):
+    """Requests are in flight again."""
+
+
+class Tick(Message):
+    """The watchdog's deadline has come."""
+
+
+class Fault(Message):
+    """The back end of that epoch broke the protocol."""
+
+    epoch: int
+    text: str
+
+
+class _Epoch:
+    """What belongs to one connection, from the offer on."""
+
+    def __init__(self, number: int, back: int, guest: Guest, front: FrontEnd) -> None:
+        self.number = number
+        self.back = back
+        self.ring = Region(
+            page_size(front.slots * descriptors.RECORD_LIMIT),
+            name="xenidc-ring",
+            readonly_to_peers=True,
+        )
+        self.grants: list[int] = []
+        self.port: EventChannel | None = None
+        self.peer: tuple[int, Mapping] | None = None
+        self._guest = guest
+
+    def take_back(self) -> None:
+        """Withdraw the grants, the port and the ring; ask nobody for permission."""
+        guest = self._guest
+        for gref in self.grants:
+            guest.revoke(gref)
+        if self.port is not None:
+            guest.close_port(self.port)
+        if self.peer is not None:
+            guest.unmap_grant_ref(self.back, *self.peer)
+        self.ring.close()
+
+
+class FrontEndActor(Actor):
+    """See the module's text."""
+
+    def __init__(self, front: FrontEnd, machine: Machine, channel: int, watchdog: float) -> None:
+        super().__init__()
+        self._front = front
+        self._machine = machine
+        self._guest = machine.guest
+        self._channel = channel
+        self._watchdog = watchdog
+        self._state = WAITING
+        self._epoch: _Epoch | None = None
+        self._seen: Any = None
+
+    def on_start(self) -> None:
+        ref = self.ref
+        self._front.attach(
+            ref.stop,
+            lambda: ref.tell(Busy()),
+            lambda epoch, text: ref.tell(Fault(epoch, text), control=True),
+        )
+        self._machine.register(self._channel, ref)
+        self._guest.connect(self.device, self._channel)
+
+    def on_stop(self) -> None:
+        epoch, self._epoch = self._epoch, None
+        self._front.end(
+            ChannelClosed(f"the endpoint failed: {self.exit_reason}")
+            if self.exit_reason is not None and self.exit_reason.kind == "error"
+            else None
+        )
+        if epoch is not None:
+            epoch.take_back()
+            try:
+                self._guest.switch(self._front_id, epoch.number, CLOSED)
+            except HypervisorError:
+                pass  # the back end went at the same time: there is nobody left to tell
+        self._machine.unregister(self._channel)
+        self._front.dispose()
+
+    @property
+    def device(self) -> str:
+        return self._front.device
+
+    @property
+    def _front_id(self) -> tuple[int, int]:
+        return (self._guest.domid, self._channel)
+
+    def on_receive(self, message: Message) -> None:
+        match message:
+            case PeerState():
+                self._on_peer(message)
+            case Busy():
+                self._seen = None
+                self.after(self._watchdog, Tick())
+            case Tick():
+                self._tick()
+            case Fault(epoch, text):
+                self._complain(epoch, text, broken=True)
+            case _:
+                raise TypeError(f"a front end does not take {type(message).__name__}")
+
+    def _on_peer(self, said: PeerState) -> None:
+        if self._state == ENDED:
+            return
+        self._state, action = FRONT[self._state, said.state]
+        {"offer": self._offer, "open": self._open, "reset": self._reset, "end": self._end}[action](
+            said
+        )
+
+    def _offer(self, said: PeerState) -> None:
+        self._epoch = epoch = _Epoch(said.epoch, said.peer, self._guest, self._front)
+        guest, back = self._guest, said.peer
+        try:
+            epoch.grants.append(guest.grant_access(back, epoch.ring, readonly=True))
+            epoch.grants.append(guest.grant_access(back, self._front.memory))
+            epoch.port = guest.alloc_unbound(back, self._front.wake)
+            details = [*epoch.grants, epoch.port.port, self._front.slots]
+            guest.switch(self._front_id, said.epoch, INITIALISED, details)
+        except HypervisorError:
+            pass  # it died meanwhile: its CLOSED is in our mailbox already, and takes all this back
+
+    def _open(self, said: PeerState) -> None:
+        epoch = self._epoch
+        assert epoch is not None and epoch.port is not None
+        (gref,) = said.details
+        try:
+            epoch.peer = (gref, self._guest.map_grant_ref(said.peer, gref))
+        except HypervisorError:
+            return  # it died meanwhile, as above
+        self._front.open(Link(said.epoch, epoch.ring, epoch.port, epoch.peer[1]))
+
+    def _reset(self, said: PeerState) -> None:
+        started = time.perf_counter()
+        self._front.detach()
+        epoch, self._epoch = self._epoch, None
+        assert epoch is not None
+        epoch.take_back()
+        self._front.take_back(started)
+        if isinstance(said.details, list):  # it lives, but will not talk to us: our own fault
+            self._state = ENDED
+            self._front.end(ChannelClosed(f"{self.device!r} refused us: {said.details[-1]}"))
+
+    def _end(self, said: PeerState) -> None:
+        self._front.end(ChannelClosed(f"{self.device!r} is gone: {said.details}"))
+
+    def _tick(self) -> None:
+        seen, self._seen = self._seen, self._front.progress()
+        if self._seen is None:
+            return  # nothing is in flight; `Busy` comes when there is
+        if seen == self._seen and self._state == OPEN:
+            text = f"no answer for {self._watchdog} s with requests in flight"
+            self._complain(self._seen[0], text, broken=False)
+        self.after(self._watchdog, Tick())
+
+    def _complain(self, epoch: int, text: str, *, broken: bool) -> None:
+        if self._state not in (OFFERED, OPEN) or self._epoch is None:
+            return
+        try:
+            self._guest.complain(self._channel, epoch, text, broken=broken)
+        except HypervisorError:
+            pass  # that epoch is over already, which is what we wanted
+
+
