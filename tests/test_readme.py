@@ -20,8 +20,9 @@ from tests.sources import ROOT
 README = ROOT / "README.md"
 TEXT = README.read_text() if README.exists() else ""
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-COMMANDS = re.findall(r"\bmake ([a-z][a-z-]*)\b", "\n".join(re.findall(r"`[^`]+`", TEXT)))
 BLOCKS = re.findall(r"^```(?:console|sh)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+PROSE = re.sub(r"^```.*?^```", "", TEXT, flags=re.DOTALL | re.MULTILINE)
+CODE = "\n".join([*BLOCKS, *re.findall(r"`([^`]+)`", PROSE)])
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -46,7 +47,7 @@ def test_a_snippet_runs_as_it_stands(snippet: str, tmp_path: Path) -> None:
 
 
 def test_every_make_target_that_is_named_exists() -> None:
-    named = {*COMMANDS, *re.findall(r"\bmake ([a-z]+)\b", "\n".join(BLOCKS))}
+    named = set(re.findall(r"\bmake ([a-z]+)\b", CODE))
     assert named <= TARGETS
     assert "demo" in named
 
