@@ -1,0 +1,185 @@
+"""Messages as bytes: the one form in which anything passes from actor to actor.
+
+A packet is msgpack bytes and the file descriptors that travel beside them. A message is extension
+type 1 around the array [kind, field, field, ...]; a Ref is type 2 (8 bytes of system, 8 of actor, big
+endian); an Fd is type 3 (its index among the packet's descriptors, one byte).
+
+Ownership: `encode` duplicates every Fd and the packet owns the duplicates. `decode` empties the packet,
+whether it succeeds or not: each descriptor is either in an Fd of the message or closed. A packet that
+is dropped closes what it owns. A Ref means something only in its own system, so `decode` takes the
+system; without one any Ref is refused, and so a peer process cannot forge one.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import msgpack
+from msgpack import ExtType
+
+from actors.errors import TooLarge, UnknownRef, WrongType
+from actors.fd import Fd
+from actors.message import Message, message_class
+from actors.ref import Ref
+from actors.schema import ANY, deeper
+
+MAX_BYTES = 1 << 20
+MAX_FDS = 253  # SCM_MAX_FD of Linux: more do not fit into one SCM_RIGHTS
+
+_MESSAGE, _REF, _FD = 1, 2, 3
+
+
+class Packet:
+    """A message in transit: ``payload`` bytes, and ``fds`` that it owns."""
+
+    __slots__ = ("fds", "payload", "refs")
+
+    def __init__(
+        self, payload: bytes, fds: tuple[int, ...] = (), refs: tuple[Ref, ...] = ()
+    ) -> None:
+        self.payload = payload
+        self.fds = fds
+        self.refs = refs  # keeps the actors that it mentions known until it has arrived
+
+    def close(self) -> None:
+        """Close the descriptors; nothing if there are none any more."""
+        fds, self.fds = self.fds, ()
+        for number in fds:
+            os.close(number)
+
+    def __del__(self) -> None:
+        if self.fds:
+            self.close()
+
+
+class Resolver(Protocol):
+    """The part of a System that `decode` needs."""
+
+    def resolve(self, identity: bytes) -> Ref:
+        """Raises UnknownRef."""
+
+
+def encode(message: Message, *, limit: int = MAX_BYTES) -> Packet:
+    """The packet of one message. Raises WrongType, TooDeep, TooLarge; OSError if dup fails."""
+    if not isinstance(message, Message):
+        raise WrongType(f"a declared Message expected, not {type(message).__name__}")
+    message.check_fields(message, 1)
+    return _pack(message, limit)
+
+
+def encode_value(value: Any, *, limit: int = MAX_BYTES) -> Packet:
+    """Like `encode`, for an answer: None, any msgpack value, or a Message."""
+    ANY.check(value, 0)
+    return _pack(value, limit)
+
+
+def decode(packet: Packet, system: Resolver | None = None, *, limit: int = MAX_BYTES) -> Message:
+    """The message in a packet, and its descriptors in it.
+
+    Raises UnknownKind, UnknownRef, WrongType, TooDeep, TooLarge.
+    """
+    message = decode_value(packet, system, limit=limit)
+    if not isinstance(message, Message):
+        raise WrongType(f"a message expected, not {type(message).__name__}")
+    return message
+
+
+def decode_value(packet: Packet, system: Resolver | None = None, *, limit: int = MAX_BYTES) -> Any:
+    """The counterpart of `encode_value`."""
+    reader = _Reader(packet.fds, system)
+    packet.fds = ()
+    try:
+        if len(packet.payload) > limit:
+            raise TooLarge(f"{len(packet.payload)} bytes; at most {limit}")
+        return ANY.load(_unpack(packet.payload), 0, reader)
+    finally:
+        reader.close_unclaimed()
+
+
+class _Writer:
+    """The extension types of one packet that is being packed."""
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+        self.refs: list[Ref] = []
+
+    def default(self, value: Any) -> ExtType:
+        if isinstance(value, Message):
+            fields = [value.__kind__]
+            fields += [getattr(value, name) for name, _ in value.nodes()]
+            return ExtType(_MESSAGE, msgpack.packb(fields, default=self.default))
+        if type(value) is Ref:
+            self.refs.append(value)
+            return ExtType(_REF, value.cell.identity)
+        if type(value) is Fd:
+            if len(self.fds) >= MAX_FDS:
+                raise TooLarge(f"more than {MAX_FDS} descriptors")
+            try:
+                self.fds.append(os.dup(value.fileno()))
+            except ValueError as error:
+                raise WrongType(str(error)) from None
+            return ExtType(_FD, bytes([len(self.fds) - 1]))
+        raise WrongType(f"{type(value).__name__} cannot be sent")
+
+
+def _pack(value: Any, limit: int) -> Packet:
+    writer = _Writer()
+    try:
+        if isinstance(value, Message):
+            payload = msgpack.packb(writer.default(value))
+        else:
+            payload = msgpack.packb(value, default=writer.default)
+        if len(payload) > limit:
+            raise TooLarge(f"{len(payload)} bytes; at most {limit}")
+    except BaseException as error:
+        for number in writer.fds:
+            os.close(number)
+        if isinstance(error, (OverflowError, UnicodeEncodeError)):
+            raise WrongType(f"cannot be sent: {error}") from None
+        raise
+    return Packet(payload, tuple(writer.fds), tuple(writer.refs))
+
+
+def _unpack(payload: bytes) -> Any:
+    try:
+        return msgpack.unpackb(payload, strict_map_key=False)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise WrongType(f"not msgpack: {type(error).__name__} {error}") from None
+
+
+class _Reader:
+    """The extension types of one packet that is being unpacked."""
+
+    def __init__(self, fds: tuple[int, ...], system: Resolver | None) -> None:
+        self._fds: list[int | None] = list(fds)
+        self._system = system
+
+    def revive(self, value: ExtType, depth: int) -> Any:
+        code, data = value
+        if code == _MESSAGE:
+            depth = deeper(depth)
+            fields = _unpack(data)
+            if type(fields) is not list or not fields:
+                raise WrongType("a message is an array of its kind and its fields")
+            return message_class(fields.pop(0)).load_fields(fields, depth, self)
+        if code == _REF:
+            if self._system is None:
+                raise UnknownRef("a reference to an actor cannot come from outside the system")
+            return self._system.resolve(data)
+        if code == _FD:
+            return self._claim(data)
+        raise WrongType(f"extension type {code} is not known")
+
+    def _claim(self, data: bytes) -> Fd:
+        index = data[0] if len(data) == 1 else len(self._fds)
+        number = self._fds[index] if index < len(self._fds) else None
+        if number is None:
+            raise WrongType(f"descriptor {data!r:.20} is not in the packet, or is claimed twice")
+        self._fds[index] = None
+        return Fd(number)
+
+    def close_unclaimed(self) -> None:
+        for number in self._fds:
+            if number is not None:
+                os.close(number)

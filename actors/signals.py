@@ -1,0 +1,94 @@
+"""The messages that the runtime itself sends, all of them on the control lane.
+
+`Shutdown` asks an actor to end; `Exit` tells a parent, and `Down` a monitor, that one has. Each actor
+that has been started gives exactly one report, and its reason is one of
+
+- "normal": it ended itself (`Actor.exit`);
+- "shutdown": it was asked to (`Ref.stop`, its parent, its system);
+- "killed": it was given up (`Ref.kill`); its thread may still be in its last handler;
+- "error": something raised; ``error`` is the type's name, ``text`` what it said.
+"""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+
+from actors.message import Message
+from actors.ref import Ref
+
+_TEXT_LIMIT = 4 << 10  # characters; a report must always fit into a message
+_TRACEBACK_LIMIT = 32 << 10
+
+
+class ExitReason(Message, kind="actors.exit_reason"):
+    """Why an actor ended. ``kind``: "normal", "shutdown", "killed" or "error"."""
+
+    kind: str
+    error: str = ""
+    text: str = ""
+    traceback: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("normal", "shutdown", "killed", "error"):
+            raise ValueError(f"{self.kind!r} is no kind of exit")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is an abnormal end, after which OTP restarts a transient child."""
+        return self.kind in ("killed", "error")
+
+    @classmethod
+    def of(cls, exception: BaseException) -> ExitReason:
+        """The report of an exception, cut to a size that can always be sent."""
+        try:
+            text = str(exception)
+            trace = "".join(tracebacks.format_exception(exception))
+        except Exception as error:  # a __str__ that raises must not cost us the report
+            text = f"(its text cannot be had: {type(error).__name__})"
+            trace = "".join(tracebacks.format_tb(exception.__traceback__))
+        return cls(
+            "error",
+            type(exception).__name__,
+            _sendable(text)[:_TEXT_LIMIT],
+            _sendable(trace)[-_TRACEBACK_LIMIT:],
+        )
+
+    def followed_by(self, later: ExitReason) -> ExitReason:
+        """This reason, with an error of `on_stop` or `on_failure` added to it."""
+        if self.kind != "error":
+            return later
+        text = f"{self.text}; then {later.error}: {later.text}"
+        trace = f"{self.traceback}\n{later.traceback}"
+        return ExitReason("error", self.error, text[:_TEXT_LIMIT], trace[-_TRACEBACK_LIMIT:])
+
+    def __str__(self) -> str:
+        return f"{self.error}: {self.text}" if self.kind == "error" else self.kind
+
+
+NORMAL = ExitReason("normal")
+SHUTDOWN = ExitReason("shutdown")
+KILLED = ExitReason("killed")
+
+
+class Shutdown(Message, kind="actors.shutdown"):
+    """End in order. Handled by the runtime; no actor sees it."""
+
+
+class Exit(Message, kind="actors.exit"):
+    """To the parent: this child has ended."""
+
+    ref: Ref
+    name: str
+    reason: ExitReason
+
+
+class Down(Message, kind="actors.down"):
+    """To a monitor: this actor has ended."""
+
+    ref: Ref
+    name: str
+    reason: ExitReason
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

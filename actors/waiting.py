@@ -1,0 +1,113 @@
+"""What an actor's thread sleeps on. The System makes these: another one could make them otherwise.
+
+Two kinds. `Sleeper` is for actors that only have a mailbox: a lock used as a one-token semaphore, no
+descriptor. `Poller` is for those that also watch descriptors: one epoll that holds them and an eventfd
+for the mailbox, so that one wake-up serves both.
+
+Who wakes whom: the mailbox calls `wake` under its lock, once per sleep (see `Mailbox.arm`). Nobody
+calls it after the mailbox has closed, so the poller's descriptors may be closed then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+from _thread import allocate_lock
+from collections.abc import Callable
+
+Callback = Callable[[], object]
+
+_BROKEN = select.EPOLLHUP | select.EPOLLERR
+_BATCH = 64  # events per poll: bounds what is dispatched before the mailbox has its turn
+
+
+class Sleeper:
+    """`wait` returns when `wake` has been called, once per call."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self) -> None:
+        self._token = allocate_lock()
+        self._token.acquire()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Whether a wake has come within ``timeout`` seconds (None: however long it takes)."""
+        return self._token.acquire(timeout=-1 if timeout is None else timeout)
+
+    def wake(self) -> None:
+        self._token.release()
+
+
+class Watch:
+    """What to call when one descriptor is ready."""
+
+    __slots__ = ("fd", "on_read", "on_write")
+
+    def __init__(self, fd: int, on_read: Callback | None, on_write: Callback | None) -> None:
+        self.fd = fd
+        self.on_read = on_read
+        self.on_write = on_write
+
+
+class Poller:
+    """Level-triggered readiness of watched descriptors, and `wake`. All but `wake`: one thread."""
+
+    def __init__(self) -> None:
+        self._watches: dict[int, Watch] = {}
+        self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._event, select.EPOLLIN)
+
+    def wake(self) -> None:
+        os.eventfd_write(self._event, 1)
+
+    def watch(self, watch: Watch) -> None:
+        """Watch from now on; replaces what was watched for that descriptor."""
+        mask = (select.EPOLLIN if watch.on_read else 0) | (select.EPOLLOUT if watch.on_write else 0)
+        if watch.fd in self._watches:
+            try:
+                self._epoll.modify(watch.fd, mask)
+            except FileNotFoundError:  # it was closed unasked, and its number given out again
+                self._epoll.register(watch.fd, mask)
+        else:
+            self._epoll.register(watch.fd, mask)
+        self._watches[watch.fd] = watch
+
+    def unwatch(self, fd: int) -> None:
+        """Watch no longer; nothing if it is not watched, or closed already."""
+        if self._watches.pop(fd, None) is not None:
+            try:
+                self._epoll.unregister(fd)
+            except OSError as error:
+                if error.errno not in (errno.EBADF, errno.ENOENT):
+                    raise
+
+    def poll(self, timeout: float | None) -> list[tuple[Watch, int]]:
+        """What is ready within ``timeout`` seconds (None: wait for something), at most 64."""
+        ready = []
+        for fd, mask in self._epoll.poll(timeout, _BATCH):
+            if fd == self._event:
+                with contextlib.suppress(BlockingIOError):  # a late wake was drained before
+                    os.eventfd_read(fd)
+            elif (watch := self._watches.get(fd)) is not None:
+                ready.append((watch, mask))
+        return ready
+
+    def dispatch(self, watch: Watch, mask: int) -> None:
+        """Call what the event is for, unless it was unwatched or replaced since it was polled."""
+        if self._watches.get(watch.fd) is not watch:
+            return
+        broken = mask & _BROKEN
+        if watch.on_read is not None and mask & (select.EPOLLIN | broken):
+            watch.on_read()
+            if watch.on_write is None or self._watches.get(watch.fd) is not watch:
+                return
+        if watch.on_write is not None and mask & (select.EPOLLOUT | broken):
+            watch.on_write()
+
+    def close(self) -> None:
+        self._watches.clear()
+        self._epoll.close()
+        os.close(self._event)
