@@ -30,6 +30,13 @@ ALLOWED: dict[str, str] = {
     "hypervisor.domain.ProcessDomain._serve": (
         "the deadline of a start or an orderly end; the loop goes round for frames, not for time"
     ),
+    "transport.endpoint.FrontEndActor.on_receive": (
+        "the watchdog: armed when requests are in flight after a time without any"
+    ),
+    "transport.endpoint.FrontEndActor._tick": (
+        "the watchdog goes on while requests are in flight; it never waits for a peer to let go, "
+        "but has one that is silent replaced"
+    ),
     "transport.frontend.FrontEnd._wait": "the deadline that the caller of `call` gave",
     "transport.frontend.FrontEnd._lead": "the deadline that the caller of `call` gave",
 }
@@ -125,7 +132,8 @@ def _timeout(call: ast.Call, method: str) -> ast.expr | None:
     for keyword in call.keywords:
         if keyword.arg == "timeout":
             return None if _is_none_or_zero(keyword.value) else keyword.value
-    place = WAITS[method]
+    # `System.wait` takes the actor first.
+    place = 1 if ast.unparse(call.func).endswith("system.wait") else WAITS[method]
     if len(call.args) <= place or _is_none_or_zero(value := call.args[place]):
         return None
     if method in SHARED_NAMES and not _looks_like_time(value, call):
@@ -169,6 +177,7 @@ def test_every_exception_is_still_needed() -> None:
         "def f(futures):\n  return [future.result(1) for future in futures]",
         "import select\ndef f(fds):\n  select.select(fds, [], [], 1)",
         "def f(socket):\n  socket.settimeout(1)",
+        "def f(self, refs):\n  for ref in refs:\n    self.system.wait(ref, 1)",
         "class A:\n  def on_receive(self, message):\n    self.after(1, message)",
         "import signal\ndef f():\n  signal.setitimer(signal.ITIMER_REAL, 1, 1)",
     ],
@@ -188,6 +197,7 @@ def test_a_bad_sample_is_found(bad: str) -> None:
         "def f(names, rows):\n  for row in rows:\n    names.get(row, 1)",
         "def f(rows):\n  for row in rows:\n    print(', '.join(row))",
         "import select\ndef f(fds):\n  select.select(fds, [], [])",
+        "def f(self, refs):\n  for ref in refs:\n    self.system.wait(ref)",
         "def f(socket):\n  socket.settimeout(None)",
         "def f(threads):\n  for thread in threads:\n    thread.join()",
     ],
