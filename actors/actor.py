@@ -1,13 +1,14 @@
 """The base class of all actors: what an actor's own code may do, in its own thread.
 
-Everything here but the class attributes is for the actor itself: from outside there is only its `Ref`.
-An actor is made by `System.start` or by its parent's `start_child`, and its `__init__`, `on_start`,
-`on_receive`, callbacks and `on_stop` all run in one thread, one at a time. What any of them raises ends
-the actor, and so does an error in answering an ask unless ``fails_on_ask`` is False.
+Everything here but the class attributes is for the actor itself: from outside there is only its
+`Ref`. An actor is made by `System.start` or by its parent's `start_child`, and its `__init__`,
+`on_start`, `on_receive`, callbacks and `on_stop` all run in one thread, one at a time. What any
+of them raises ends the actor, and so does an error in answering an ask unless ``fails_on_ask`` is
+False.
 
-It is a `pykka.Actor`: pykka's `actor_ref` tells, asks and stops it through the same mailbox, with declared
-messages. Not taken over from pykka: the global registry, proxies, and its `start` (there is no
-actor without a System here). `on_failure` runs before `on_stop`, not instead of it.
+It is a `pykka.Actor`: pykka's `actor_ref` tells, asks and stops it through the same mailbox, with
+declared messages. Not taken over from pykka: the global registry, proxies, and its `start` (there
+is no actor without a System here). `on_failure` runs before `on_stop`, not instead of it.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Actor(pykka.Actor):
         """Before the first message; `System.start` returns when this has."""
 
     def on_receive(self, message: Message) -> Any:
-        """Handle one message. What it returns answers an ask: None, a msgpack value or a Message."""
+        """Handle one message; the result answers an ask: None, a msgpack value or a Message."""
         raise TypeError(f"{type(self).__name__} does not take {type(message).__name__}")
 
     def on_stop(self) -> None:
@@ -138,14 +139,15 @@ class Actor(pykka.Actor):
         self._life.unwatch(fd)
 
     def reply_later(self) -> Reply:
-        """Take over the answer to the message in hand; what `on_receive` returns is ignored then."""
+        """Take over the answer to the message in hand; the result of `on_receive` is ignored."""
         return self._life.reply_later()
 
     def exit(self, reason: ExitReason | None = None) -> None:
         """End after the current message or callback; "normal" unless a reason is given."""
         self._life.ending = reason or NORMAL
 
-    def _stop_order(self) -> list[Cell]:
+    def stop_order(self) -> list[Cell]:
+        """Which child to stop first, second, ...; for a supervisor to override."""
         return list(reversed(self._life.cell.children))
 
     # --- pykka's hooks for a new type of actor ---------------------------------------------------

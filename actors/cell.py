@@ -1,13 +1,16 @@
-"""One actor as the rest of the world sees it: its name, its mailbox, its place in the tree, its end.
+"""One actor as the rest of the world sees it: its name, its mailbox, its place in the tree, its
+end.
 
-The cell is what a `Ref` points to. It outlives the actor, and everything here may be called from any
-thread; what happens in the actor's own thread is in life.py.
+The cell is what a `Ref` points to. It outlives the actor, and everything here may be called from
+any thread; what happens in the actor's own thread is in life.py.
 
-Rules: `report` is the one place where an actor ends for others, and only its first call counts. The
-mailbox is closed before that, so nobody who has seen the report can still send. A start that fails is reported
-to the starter alone (StartFailed) and to monitors, not as an `Exit` to the parent as well.
+Rules: `report` is the one place where an actor ends for others, and only its first call counts.
+The mailbox is closed before that, so nobody who has seen the report can still send. A start that
+fails is reported to the starter alone (StartFailed) and to monitors, not as an `Exit` to the
+parent as well.
 
-Who wakes whom: `report` and `born` release the starter; the thread's end releases `stop` and `wait`.
+Who wakes whom: `report` and `born` release the starter; the thread's end releases `stop` and
+`wait`.
 """
 
 from __future__ import annotations
@@ -162,7 +165,7 @@ class Cell:
 
     def ends_within(self, timeout: float | None) -> bool:
         """Wait until its thread has ended, at most ``timeout`` seconds (None: however long)."""
-        self.thread.join(timeout)
+        self.thread.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         return not self.thread.is_alive()
 
     def is_above(self, cell: Cell | None) -> bool:
@@ -205,7 +208,7 @@ class Cell:
         return self.started
 
     def report(self, reason: ExitReason) -> bool:
-        """The actor has ended: tell its parent, its monitors and the log. False if that was done."""
+        """The actor has ended: tell parent, monitors and log. False if that was done."""
         with self._lock:
             if self.reason is not None:
                 return False

@@ -20,8 +20,8 @@ _RESTARTS = ("permanent", "transient", "temporary")
 class ChildSpec(Message, kind="actors.child_spec"):
     """``restart``: "permanent", "transient" or "temporary".
 
-    ``shutdown``: seconds that the child gets to end in order before it is killed; None: as long as it
-    needs; 0: it is killed at once (OTP's brutal_kill).
+    ``shutdown``: seconds that the child gets to end in order before it is killed; None: as long
+    as it needs; 0: it is killed at once (OTP's brutal_kill).
     """
 
     name: str

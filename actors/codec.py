@@ -1,13 +1,13 @@
 """Messages as bytes: the one form in which anything passes from actor to actor.
 
 A packet is msgpack bytes and the file descriptors that travel beside them. A message is extension
-type 1 around the array [kind, field, field, ...]; a Ref is type 2 (8 bytes of system, 8 of actor, big
-endian); an Fd is type 3 (its index among the packet's descriptors, one byte).
+type 1 around the array [kind, field, field, ...]; a Ref is type 2 (8 bytes of system, 8 of actor,
+big endian); an Fd is type 3 (its index among the packet's descriptors, one byte).
 
-Ownership: `encode` duplicates every Fd and the packet owns the duplicates. `decode` empties the packet,
-whether it succeeds or not: each descriptor is either in an Fd of the message or closed. A packet that
-is dropped closes what it owns. A Ref means something only in its own system, so `decode` takes the
-system; without one any Ref is refused, and so a peer process cannot forge one.
+Ownership: `encode` duplicates every Fd and the packet owns the duplicates. `decode` empties the
+packet, whether it succeeds or not: each descriptor is either in an Fd of the message or closed. A
+packet that is dropped closes what it owns. A Ref means something only in its own system, so
+`decode` takes the system; without one any Ref is refused, and so a peer process cannot forge one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from typing import Any, Protocol
 
-import msgpack
+import msgpack  # type: ignore[import-untyped, unused-ignore]
 from msgpack import ExtType
 
 from actors.errors import TooLarge, UnknownRef, WrongType
@@ -64,7 +64,7 @@ def encode(message: Message, *, limit: int = MAX_BYTES) -> Packet:
     """The packet of one message. Raises WrongType, TooDeep, TooLarge; OSError if dup fails."""
     if not isinstance(message, Message):
         raise WrongType(f"a declared Message expected, not {type(message).__name__}")
-    message.check_fields(message, 1)
+    message.__check__(message, 1)
     return _pack(message, limit)
 
 
@@ -107,7 +107,7 @@ class _Writer:
     def default(self, value: Any) -> ExtType:
         if isinstance(value, Message):
             fields = [value.__kind__]
-            fields += [getattr(value, name) for name, _ in value.nodes()]
+            fields += [getattr(value, name) for name, _ in value.__nodes__()]
             return ExtType(_MESSAGE, msgpack.packb(fields, default=self.default))
         if type(value) is Ref:
             self.refs.append(value)
@@ -162,7 +162,7 @@ class _Reader:
             fields = _unpack(data)
             if type(fields) is not list or not fields:
                 raise WrongType("a message is an array of its kind and its fields")
-            return message_class(fields.pop(0)).load_fields(fields, depth, self)
+            return message_class(fields.pop(0)).__load__(fields, depth, self)
         if code == _REF:
             if self._system is None:
                 raise UnknownRef("a reference to an actor cannot come from outside the system")

@@ -1,7 +1,8 @@
 """What can go wrong between actors; every error of this package is an `ActorError`.
 
-Rule: the name says what happened, the text says to whom. Errors that pykka has a word for are pykka's
-too (`ActorDead` is a `pykka.ActorDeadError`), so code that was written for pykka goes on working.
+Rule: the name says what happened, the text says to whom. Errors that pykka has a word for are
+pykka's too (`ActorDead` is a `pykka.ActorDeadError`), so code that was written for pykka goes on
+working.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ class ActorDead(ActorError, pykka.ActorDeadError):
     """The actor has ended, or ended before it answered. Whether it did the work is not known."""
 
 
-class AskTimeout(ActorError, pykka.Timeout, TimeoutError):
+class AskTimeout(ActorError, pykka.Timeout):
     """No answer within the deadline of the ask. The actor may still do the work."""
 
 
-class StopTimeout(ActorError, TimeoutError):
+class StopTimeout(ActorError):
     """An actor did not end in the time that it was given; its thread may still run."""
 
 

@@ -1,7 +1,8 @@
 """A file descriptor as a capability: owned by one object, closed with it, and sendable in messages.
 
-Sending an `Fd` sends a duplicate: the sender keeps its own. The receiver gets an `Fd` that owns what
-arrived. An `Fd` that nobody refers to closes itself, so a message that is dropped leaks nothing.
+Sending an `Fd` sends a duplicate: the sender keeps its own. The receiver gets an `Fd` that owns
+what arrived. An `Fd` that nobody refers to closes itself, so a message that is dropped leaks
+nothing.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import pykka
 
 from actors.codec import Packet, Resolver, decode_value
 from actors.errors import ActorError, AskTimeout
+from actors.waiting import acquire_within
 
 _ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -57,8 +58,8 @@ class Future(pykka.Future[Any]):
     def result(self, timeout: float | None = None) -> Any:
         """The answer. Waits at most ``timeout`` seconds, and never beyond the ask's own deadline.
 
-        Raises AskTimeout; else what `Ref.ask` raises. When the deadline has passed the ask is over: a
-        later answer is dropped. After a mere ``timeout`` one may ask for the result again.
+        Raises AskTimeout; else what `Ref.ask` raises. When the deadline has passed the ask is over:
+        a later answer is dropped. After a mere ``timeout`` one may ask for the result again.
         """
         if not self._wait(timeout):
             raise AskTimeout(f"{self._who} has not answered yet, after {timeout} s")
@@ -87,27 +88,27 @@ class Future(pykka.Future[Any]):
         if self._latch.acquire(False):
             return True
         if self._deadline is not None:
-            left = max(0.0, self._deadline - self._clock())
+            left = self._deadline - self._clock()
             if timeout is None or left <= timeout:
-                if self._latch.acquire(timeout=left):
+                if acquire_within(self._latch, left):
                     return True
                 self.settle(None, AskTimeout(f"{self._who} did not answer in time"))
                 return self._latch.acquire()
-        return self._latch.acquire(timeout=-1 if timeout is None else timeout)
+        return acquire_within(self._latch, timeout)
 
     def get(self, *, timeout: float | None = None) -> Any:
-        """pykka's word for `result`."""
+        """The word of pykka for `result`."""
         if self._get_hook is not None:
             return super().get(timeout=timeout)
         return self.result(timeout)
 
     def set(self, value: Any = None) -> None:
-        """pykka's way to answer; the value is not packed. Raises RuntimeError if it is too late."""
+        """Answer as pykka does, unpacked. Raises RuntimeError if it is settled already."""
         if not self._finish(None, value, None):
             raise RuntimeError("the future has been settled already")
 
     def set_exception(self, exc_info: _ExcInfo | None = None) -> None:
-        """pykka's way to fail. Raises RuntimeError if it is too late."""
+        """Fail as pykka does. Raises RuntimeError if it is settled already."""
         error = (exc_info or sys.exc_info())[1]
         if not self.settle(None, error or RuntimeError("no exception was given")):
             raise RuntimeError("the future has been settled already")

@@ -1,18 +1,19 @@
 """One actor from inside: everything that happens in its own thread, from `__init__` to `on_stop`.
 
-Its life: __init__, on_start, turns, children stopped in reverse order, on_failure (if it failed), on_stop
-(if on_start had ended well), report, thread ends. A turn is: all control messages; then one timer that is
-due; then one batch of ready descriptors (control messages in between); then one data message. So
-control comes first and none of the other three can starve another.
+Its life: __init__, on_start, turns, children stopped in reverse order, on_failure (if it failed),
+on_stop (if on_start had ended well), report, thread ends. A turn is: all control messages; then
+one timer that is due; then one batch of ready descriptors (control messages in between); then one
+data message. So control comes first and none of the other three can starve another.
 
-Corner cases: what raises BaseException (also KeyboardInterrupt, SystemExit) ends this actor and nobody
-else. A killed actor (its mailbox closed by somebody else) leaves its loop as soon as its
+Corner cases: what raises BaseException (also KeyboardInterrupt, SystemExit) ends this actor and
+nobody else. A killed actor (its mailbox closed by somebody else) leaves its loop as soon as its
 handler returns, and goes through the same end, except that its report has been given.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actors.cell import Cell, here, logger
@@ -56,8 +57,8 @@ class Life:
         return Reply(self.cell, current.future)
 
     def set_timer(self, seconds: float, message: Message) -> Timer:
-        if seconds < 0:
-            raise ValueError(f"a timer cannot be set {-seconds} s ago")
+        if not seconds >= 0:
+            raise ValueError(f"a timer cannot be due in {seconds} s")
         return self._timers.add(self._system.now() + seconds, self.cell.pack(message))
 
     def watch(self, watch: Watch) -> None:
@@ -77,13 +78,21 @@ class Life:
         here.cell = self.cell
         try:
             reason = self._be_born_and_live()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this actor alone
             reason = self._failed(error)
         self.cell.close()
         if not self._started:
             self.cell.cause = self._failure
-        reason = self._end(reason)
-        self._actor = self._failure = None
+        reason = self._finally(reason, self._stop_children)
+        if self._started and self._actor is not None:
+            self._actor.exit_reason = reason
+            if self._failure is not None:
+                reason = self._finally(reason, self._on_failure)
+            reason = self._finally(reason, self._actor.on_stop)
+        self._timers.clear()
+        if self._poller is not None:
+            self._poller.close()
+        self._actor = self._failure = self._poller = None
         self.cell.fail_pending()
         if not self.cell.report(reason) and reason.kind == "error":
             logger.error(
@@ -103,7 +112,7 @@ class Life:
             here.birth = None
         if not hasattr(self._actor, "actor_inbox"):
             raise ActorError(f"{self.cell.actor_class.__name__}.__init__ did not call super()'s")
-        self._actor._start_actor_loop()
+        self._actor._start_actor_loop()  # noqa: SLF001 - pykka's hook, so its name
         return self.ending or KILLED
 
     def live(self) -> None:
@@ -221,30 +230,22 @@ class Life:
         self._failure = error
         return reason
 
-    def _end(self, reason: ExitReason) -> ExitReason:
+    def _stop_children(self) -> None:
         actor = self._actor
-        cells = list(reversed(self.cell.children)) if actor is None else actor._stop_order()
+        cells = list(reversed(self.cell.children)) if actor is None else actor.stop_order()
         for child in cells:
             child.end(child.shutdown)
-        if self._started and actor is not None:
-            actor.exit_reason = reason
-            error = self._failure
-            if error is not None:
-                reason = self._finally(
-                    reason, actor.on_failure, type(error), error, error.__traceback__
-                )
-            reason = self._finally(reason, actor.on_stop)
-        self._timers.clear()
-        if self._poller is not None:
-            self._poller.close()
-            self._poller = None
-        return reason
 
-    def _finally(self, reason: ExitReason, hook: Any, *args: Any) -> ExitReason:
-        """Run a hook of the end; if it raises that becomes part of the report."""
+    def _on_failure(self) -> None:
+        error = self._failure
+        if self._actor is not None and error is not None:
+            self._actor.on_failure(type(error), error, error.__traceback__)
+
+    def _finally(self, reason: ExitReason, step: Callable[[], object]) -> ExitReason:
+        """Do one step of the end; if it raises that becomes part of the report."""
         try:
-            hook(*args)
-        except BaseException as error:
+            step()
+        except BaseException as error:  # noqa: BLE001 - it becomes part of the report
             later = ExitReason.of(error)
             traceback.clear_frames(error.__traceback__)
             return reason.followed_by(later)

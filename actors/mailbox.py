@@ -1,12 +1,12 @@
 """An actor's mailbox: two lanes, two bounds, and an end that leaves nothing unanswered.
 
-The data lane is bounded by count and by bytes. The control lane has neither bound and is taken first: a flood
-of data can neither delay it nor have it refused. `close` is atomic with `put`: every envelope
-was either taken, or is in what `close` returns, or was refused with CLOSED. So the closer
-can answer all that was ever accepted, including the one in hand (`current`).
+The data lane is bounded by count and by bytes. The control lane has neither bound and is taken
+first: a flood of data can neither delay it nor have it refused. `close` is atomic with `put`:
+every envelope was either taken, or is in what `close` returns, or was refused with CLOSED. So the
+closer can answer all that was ever accepted, including the one in hand (`current`).
 
-Who wakes whom: one consumer takes. Before it sleeps it arms the mailbox; the first put (or the close)
-after that calls ``wake`` once, under the lock, and disarms it.
+Who wakes whom: one consumer takes. Before it sleeps it arms the mailbox; the first put (or the
+close) after that calls ``wake`` once, under the lock, and disarms it.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
-"""Declared messages: `class Ping(Message): n: int` is a frozen dataclass with a kind and checked types.
+"""Declared messages: `class Ping(Message): n: int` is a frozen dataclass with a kind and checked
+types.
 
-The kind is the message's name on the wire: "module.QualName" unless `class Ping(Message, kind="x.ping")`
-says otherwise. Kinds are one table per process, because messages come from other processes too.
+The kind is the message's name on the wire: "module.QualName" unless `class Ping(Message,
+kind="x.ping")` says otherwise. Kinds are one table per process, because messages come from other
+processes too.
 
 Corner cases: types are looked at when a message is sent and when it arrives, not when it is made.
-Annotations are resolved at the first use if they mention what is not defined yet; a wrong one
-is a TypeError. Declaring a class again (a reload, a test run twice) replaces the older one.
+Annotations are resolved at the first use if they mention what is not defined yet; a wrong one is
+a TypeError. Declaring a class again (a reload, a test run twice) replaces the older one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import sys
 import typing
 from typing import Any, ClassVar, dataclass_transform
 
@@ -23,41 +25,41 @@ _kinds: dict[str, type[Message]] = {}
 
 @dataclass_transform(frozen_default=True)
 class Message:
-    """Base class of all messages; see this module for how to declare one."""
+    """Base class of all messages; see this module for how to declare one.
+
+    All names of its own are dunders, so that a field may have any name.
+    """
 
     __kind__: ClassVar[str] = ""
-    __nodes__: ClassVar[list[tuple[str, Node]] | None] = None
+    __cache__: ClassVar[list[tuple[str, Node]] | None] = None
 
     def __init_subclass__(cls, *, kind: str | None = None) -> None:
         super().__init_subclass__()
         dataclasses.dataclass(frozen=True)(cls)
         cls.__kind__ = kind or f"{cls.__module__}.{cls.__qualname__}"
-        cls.__nodes__ = None
+        cls.__cache__ = None
         known = _kinds.get(cls.__kind__)
         if known is not None and _origin(known) != _origin(cls):
             raise TypeError(f"kind {cls.__kind__!r} belongs to {'.'.join(_origin(known))}")
-        try:
-            cls.nodes()
-        except NameError:
-            pass  # mentions a class that is defined further down: resolved at the first use
+        with contextlib.suppress(NameError):  # a class further down: resolved at the first use
+            cls.__nodes__()
         _kinds[cls.__kind__] = cls
 
     @classmethod
-    def nodes(cls) -> list[tuple[str, Node]]:
+    def __nodes__(cls) -> list[tuple[str, Node]]:
         """(field, node) in the order of declaration, which is the order on the wire."""
-        if cls.__nodes__ is None:
-            scope = {cls.__name__: cls}
-            hints = typing.get_type_hints(cls, None, scope)
-            cls.__nodes__ = [
+        if cls.__cache__ is None:
+            hints = typing.get_type_hints(cls, localns={cls.__name__: cls})
+            cls.__cache__ = [
                 (field.name, node_for(hints[field.name]))
                 for field in dataclasses.fields(typing.cast(Any, cls))
             ]
-        return cls.__nodes__
+        return cls.__cache__
 
     @classmethod
-    def check_fields(cls, message: Any, depth: int) -> None:
+    def __check__(cls, message: Any, depth: int) -> None:
         """Raise WrongType or TooDeep if a field does not hold what it declares."""
-        for name, node in cls.__nodes__ or cls.nodes():
+        for name, node in cls.__cache__ or cls.__nodes__():
             value = getattr(message, name)
             if type(value) not in node.exact:
                 try:
@@ -66,9 +68,9 @@ class Message:
                     raise WrongType(f"{cls.__name__}.{name}: {error}") from None
 
     @classmethod
-    def load_fields(cls, values: list[Any], depth: int, reader: Reader) -> Message:
+    def __load__(cls, values: list[Any], depth: int, reader: Reader) -> Message:
         """The message out of its unpacked fields. Raises WrongType or TooDeep."""
-        nodes = cls.__nodes__ or cls.nodes()
+        nodes = cls.__cache__ or cls.__nodes__()
         if len(values) != len(nodes):
             raise WrongType(f"{cls.__name__} has {len(nodes)} fields, not {len(values)}")
         for index, (name, node) in enumerate(nodes):

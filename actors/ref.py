@@ -42,7 +42,8 @@ class Ref:
     def ask(self, message: Message, timeout: float = 5.0) -> Any:
         """Send, wait for the answer at most ``timeout`` seconds, and return it.
 
-        Raises AskTimeout, ActorDead, RemoteActorError (its handler raised), MailboxFull, MessageError.
+        Raises AskTimeout, ActorDead, RemoteActorError (its handler raised), MailboxFull,
+        MessageError; ActorError if an actor asks itself.
         """
         return self.cell.ask(message, timeout).result()
 

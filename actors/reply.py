@@ -1,7 +1,8 @@
 """An answer that is given later: what `Actor.reply_later` returns.
 
-Any thread may answer, once. If the actor ends first the asker gets ActorDead; if the `Reply` is dropped
-unanswered the asker gets RemoteActorError "NoAnswer" at once, instead of waiting for its deadline.
+Any thread may answer, once. If the actor ends first the asker gets ActorDead; if the `Reply` is
+dropped unanswered the asker gets RemoteActorError "NoAnswer" at once, instead of waiting for its
+deadline.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Reply:
     def send(self, value: Any) -> None:
         """Answer with None, any msgpack value or a Message.
 
-        Raises MessageError if it cannot be sent; the asker still waits then. If the asker has given up,
-        the answer is dropped and counted as a dead letter of kind "reply".
+        Raises MessageError if it cannot be sent; the asker still waits then. If the asker has given
+        up, the answer is dropped and counted as a dead letter of kind "reply".
         """
         if self._future is not None:
             packet = None if value is None else encode_value(value)

@@ -1,8 +1,9 @@
 """What a supervisor does when a child has ended: one pure function.
 
-OTP's matrix (stdlib supervisor): permanent is always restarted, temporary never, transient only if it did not
-end by itself or on request ("normal", "shutdown"). A restart is allowed if it and the restarts of the last
-``period`` seconds together are not more than ``intensity``; else the supervisor gives up.
+OTP's matrix (stdlib supervisor): permanent is always restarted, temporary never, transient only
+if it did not end by itself or on request ("normal", "shutdown"). A restart is allowed if it and
+the restarts of the last ``period`` seconds together are not more than ``intensity``; else the
+supervisor gives up.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """What a declared field may hold: one node per type annotation, made once per message class.
 
-Pure. A node has two directions: `check` looks at a value before it is packed, `load` turns what msgpack
-made of it back into the declared value (arrays into tuples, extension types into capabilities). Both
-raise `WrongType`, or `TooDeep` beyond MAX_DEPTH containers and messages inside each other.
+Pure. A node has two directions: `check` looks at a value before it is packed, `load` turns what
+msgpack made of it back into the declared value (arrays into tuples, extension types into
+capabilities). Both raise `WrongType`, or `TooDeep` beyond MAX_DEPTH containers and messages
+inside each other.
 
-Rules: a bool is not an int; an int is a float; subclasses of str, int, ... (enums) are sent as the plain
-value. Under `Any` a tuple arrives as a list, because msgpack has only one kind of array.
+Rules: a bool is not an int; an int is a float; subclasses of str, int, ... (enums) are sent as
+the plain value. Under `Any` a tuple arrives as a list, because msgpack has only one kind of
+array.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from msgpack import ExtType
+from msgpack import ExtType  # type: ignore[import-untyped, unused-ignore]
 
 from actors.errors import TooDeep, WrongType
 from actors.fd import Fd
@@ -30,13 +32,6 @@ class Reader(Protocol):
     """Turns the extension types of one packet into what they stand for."""
 
     def revive(self, value: ExtType, depth: int) -> Any: ...
-
-
-class MessageLike(Protocol):
-    """What a message class brings to have its instances inside other messages."""
-
-    @classmethod
-    def check_fields(cls, message: Any, depth: int) -> None: ...
 
 
 class Node:
@@ -68,13 +63,13 @@ class _Scalar(Node):
         self.exact = frozenset(kinds)
         self._kinds = kinds
 
-    def check(self, value: Any, depth: int) -> None:
+    def check(self, value: Any, depth: int) -> None:  # noqa: ARG002 - a scalar has no inside
         if type(value) in self.exact:
             return
         if isinstance(value, bool) or not isinstance(value, self._kinds):
             raise self.wrong(value)
 
-    def load(self, value: Any, depth: int, reader: Reader) -> Any:
+    def load(self, value: Any, depth: int, reader: Reader) -> Any:  # noqa: ARG002
         if type(value) not in self.exact:
             raise self.wrong(value)
         return value
@@ -100,8 +95,8 @@ class _Any(Node):
                     raise WrongType(f"{type(key).__name__} cannot be the key of a dict")
                 if type(item) not in _SCALARS:
                     self.check(item, depth)
-        elif hasattr(kind, "check_fields"):
-            kind.check_fields(value, deeper(depth))
+        elif hasattr(kind, "__check__"):
+            kind.__check__(value, deeper(depth))
         elif not isinstance(value, (int, float, str, bytes)):
             raise self.wrong(value)
 
@@ -134,13 +129,13 @@ class _Capability(Node):
     def __init__(self, kind: type) -> None:
         self.name = kind.__name__
         self._kind = kind
-        self._nested = hasattr(kind, "check_fields")
+        self._nested: bool = hasattr(kind, "__check__")
 
     def check(self, value: Any, depth: int) -> None:
         if not isinstance(value, self._kind):
             raise self.wrong(value)
         if self._nested:
-            type(value).check_fields(value, deeper(depth))
+            typing.cast("Any", value).__check__(value, deeper(depth))
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         if type(value) is not ExtType:
@@ -290,7 +285,7 @@ def node_for(annotation: Any) -> Node:
     if origin is dict:
         return _Dict(node_for(args[0]), node_for(args[1]))
     if isinstance(annotation, type) and (
-        annotation in (Ref, Fd) or hasattr(annotation, "check_fields")
+        annotation in (Ref, Fd) or hasattr(annotation, "__check__")
     ):
         return _Capability(annotation)
     raise TypeError(f"{annotation!r} cannot be the type of a message's field")

@@ -1,7 +1,7 @@
 """The messages that the runtime itself sends, all of them on the control lane.
 
-`Shutdown` asks an actor to end; `Exit` tells a parent, and `Down` a monitor, that one has. Each actor
-that has been started gives exactly one report, and its reason is one of
+`Shutdown` asks an actor to end; `Exit` tells a parent, and `Down` a monitor, that one has. Each
+actor that has been started gives exactly one report, and its reason is one of
 
 - "normal": it ended itself (`Actor.exit`);
 - "shutdown": it was asked to (`Ref.stop`, its parent, its system);
@@ -16,7 +16,7 @@ import traceback as tracebacks
 from actors.message import Message
 from actors.ref import Ref
 
-_TEXT_LIMIT = 4 << 10  # characters; a report must always fit into a message
+_TEXT_LIMIT = 4 << 10  # characters
 _TRACEBACK_LIMIT = 32 << 10
 
 
@@ -31,6 +31,10 @@ class ExitReason(Message, kind="actors.exit_reason"):
     def __post_init__(self) -> None:
         if self.kind not in ("normal", "shutdown", "killed", "error"):
             raise ValueError(f"{self.kind!r} is no kind of exit")
+        # Whoever made it: a report must always fit into a message.
+        object.__setattr__(self, "error", _sendable(self.error)[:_TEXT_LIMIT])
+        object.__setattr__(self, "text", _sendable(self.text)[:_TEXT_LIMIT])
+        object.__setattr__(self, "traceback", _sendable(self.traceback)[-_TRACEBACK_LIMIT:])
 
     @property
     def failed(self) -> bool:
@@ -39,19 +43,14 @@ class ExitReason(Message, kind="actors.exit_reason"):
 
     @classmethod
     def of(cls, exception: BaseException) -> ExitReason:
-        """The report of an exception, cut to a size that can always be sent."""
+        """The report of an exception."""
         try:
             text = str(exception)
             trace = "".join(tracebacks.format_exception(exception))
-        except Exception as error:  # a __str__ that raises must not cost us the report
+        except Exception as error:  # noqa: BLE001 - a __str__ that raises must not cost us the report
             text = f"(its text cannot be had: {type(error).__name__})"
             trace = "".join(tracebacks.format_tb(exception.__traceback__))
-        return cls(
-            "error",
-            type(exception).__name__,
-            _sendable(text)[:_TEXT_LIMIT],
-            _sendable(trace)[-_TRACEBACK_LIMIT:],
-        )
+        return cls("error", type(exception).__name__, text, trace)
 
     def followed_by(self, later: ExitReason) -> ExitReason:
         """This reason, with an error of `on_stop` or `on_failure` added to it."""
@@ -59,7 +58,7 @@ class ExitReason(Message, kind="actors.exit_reason"):
             return later
         text = f"{self.text}; then {later.error}: {later.text}"
         trace = f"{self.traceback}\n{later.traceback}"
-        return ExitReason("error", self.error, text[:_TEXT_LIMIT], trace[-_TRACEBACK_LIMIT:])
+        return ExitReason("error", self.error, text, trace)
 
     def __str__(self) -> str:
         return f"{self.error}: {self.text}" if self.kind == "error" else self.kind

@@ -1,16 +1,17 @@
 """The supervisor: an actor that starts others, and starts them again when they end.
 
-One for one: each child is restarted by itself. Children start in the order of their specs, each when the one
-before has started, and are stopped in reverse order. What to do about an end is decided in restart.py;
-this file only does it. Semantics: OTP, stdlib supervisor.
+One for one: each child is restarted by itself. Children start in the order of their specs, each
+when the one before has started, and are stopped in reverse order. What to do about an end is
+decided in restart.py; this file only does it. Semantics: OTP, stdlib supervisor.
 
-Rules: a child that cannot be started the first time is an error of whoever asked for it (StartFailed) and
-leaves nothing behind. A child that cannot be *re*started counts as another end of it, and is tried again by a
-control message to oneself, so a shutdown request gets in between. The `Exit` of a child that was
-stopped on purpose arrives later and means nothing: the child is known by its Ref, and that is gone by then.
+Rules: a child that cannot be started the first time is an error of whoever asked for it
+(StartFailed) and leaves nothing behind. A child that cannot be *re*started counts as another end
+of it, and is tried again by a control message to oneself, so a shutdown request gets in between.
+The `Exit` of a child that was stopped on purpose arrives later and means nothing: the child is
+known by its Ref, and that is gone by then.
 
-Corner case: a killed child's thread may still be busy when its successor starts. What must not be used by both
-needs a fence of its own (a process, an epoch).
+Corner case: a killed child's thread may still be busy when its successor starts. What must not be
+used by both needs a fence of its own (a process, an epoch).
 """
 
 from __future__ import annotations
@@ -181,8 +182,8 @@ class Supervisor(Actor):
         )
         self.exit(ExitReason("error", RestartIntensityExceeded.__name__, text, reason.traceback))
 
-    def _stop_order(self) -> list[Cell]:
-        """By the order of the specs, not of the last restarts; all others (there are none) first."""
+    def stop_order(self) -> list[Cell]:
+        """By the order of the specs, not of the last restarts; what has no spec goes first."""
         known = [c.ref.cell for c in self._children.values() if c.ref is not None]
-        others = [cell for cell in super()._stop_order() if cell not in known]
+        others = [cell for cell in super().stop_order() if cell not in known]
         return [*others, *reversed(known)]

@@ -1,11 +1,12 @@
 """A system of actors: it starts them, knows them all, and ends them all.
 
-It is the one seam between actors and the world: the clock, what a thread sleeps on, and threads themselves come
-from here and nowhere else (`now`, `new_sleeper`, `new_poller`, `spawn`), so that another System can give
-its actors a scheduler instead.
+It is the one seam between actors and the world: the clock, what a thread sleeps on, and threads
+themselves come from here and nowhere else (`now`, `new_sleeper`, `new_poller`, `spawn`), so that
+another System can give its actors a scheduler instead.
 
-Rules: no registry is global. A dead actor is known as long as anybody refers to it. When `stop` has returned,
-no thread of the system runs: a thread that ends leaves itself to the next one, or to `stop`, to be joined.
+Rules: no registry is global. A dead actor is known as long as anybody refers to it. When `stop`
+has returned, no thread of the system runs: a thread that ends leaves itself to the next one, or
+to `stop`, to be joined.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class System:
     def wait(self, ref: Ref, timeout: float | None = None) -> Exit:
         """Wait until ``ref`` has ended and its thread is joined; its exit report.
 
-        Raises StopTimeout after ``timeout`` seconds; ActorError if called by that actor or one under
-        it, which would wait for itself.
+        Raises StopTimeout after ``timeout`` seconds; ActorError if called by that actor or one
+        under it, which would wait for itself.
         """
         cell = ref.cell
         if cell.is_above(here.cell):
@@ -133,6 +134,8 @@ class System:
     ) -> Ref:
         """What `start` and `Actor.start_child` have in common."""
         with self._lock:
+            if parent is not None and parent.mailbox.closed:
+                raise ActorError(f"{parent.name} is ending: no child of it can start any more")
             if self._stopping and parent is None:
                 raise ActorError(
                     f"system {self.name} is stopping; {actor_class.__name__} not started"
@@ -142,17 +145,16 @@ class System:
             identity = self._identity + number.to_bytes(8, "big")
             name = name or f"{actor_class.__name__}-{number}"
             cell = Cell(self, identity, name, actor_class, parent, shutdown)
-            self._known[identity] = cell
-            self._running[cell] = None
-            (self._top if parent is None else parent.children)[cell] = None
+            # Started under the lock: whoever finds it in one of the tables can join it.
             cell.thread = self.spawn(cell.name, Life(cell, args, kwargs).run)
-        try:
-            cell.thread.start()
-        except RuntimeError as error:  # the machine has no more threads
-            cell.close()
-            cell.report(ExitReason.of(error))
-            self._forget(cell)
-            raise StartFailed(name, ExitReason.of(error)) from error
+            siblings = self._top if parent is None else parent.children
+            self._known[identity] = cell
+            self._running[cell] = siblings[cell] = None
+            try:
+                cell.thread.start()
+            except RuntimeError as error:  # the machine has no more threads
+                del self._running[cell], siblings[cell]
+                raise StartFailed(name, ExitReason.of(error)) from error
         if cell.wait_until_born():
             return Ref(cell)
         assert cell.reason is not None
@@ -186,8 +188,3 @@ class System:
             self._top.pop(cell, None)
         if previous is not None:
             previous.join()
-
-    def _forget(self, cell: Cell) -> None:
-        with self._lock:
-            self._running.pop(cell, None)
-            self._top.pop(cell, None)

@@ -1,8 +1,8 @@
 """The timers of one actor: a heap of packets and when they are due. Pure: time is passed in.
 
-Timers that are due at the same time fire in the order in which they were set. Cancelled timers are thrown out
-when they come up, or all at once when most of the heap is cancelled, so that an actor which sets and cancels a
-deadline per request stays small.
+Timers that are due at the same time fire in the order in which they were set. Cancelled timers
+are thrown out when they come up, or all at once when most of the heap is cancelled, so that an
+actor which sets and cancels a deadline per request stays small.
 """
 
 from __future__ import annotations

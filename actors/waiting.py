@@ -1,11 +1,11 @@
 """What an actor's thread sleeps on. The System makes these: another one could make them otherwise.
 
-Two kinds. `Sleeper` is for actors that only have a mailbox: a lock used as a one-token semaphore, no
-descriptor. `Poller` is for those that also watch descriptors: one epoll that holds them and an eventfd
-for the mailbox, so that one wake-up serves both.
+Two kinds. `Sleeper` is for actors that only have a mailbox: a lock used as a one-token semaphore,
+no descriptor. `Poller` is for those that also watch descriptors: one epoll that holds them and an
+eventfd for the mailbox, so that one wake-up serves both.
 
-Who wakes whom: the mailbox calls `wake` under its lock, once per sleep (see `Mailbox.arm`). Nobody
-calls it after the mailbox has closed, so the poller's descriptors may be closed then.
+Who wakes whom: the mailbox calls `wake` under its lock, once per sleep (see `Mailbox.arm`).
+Nobody calls it after the mailbox has closed, so the poller's descriptors may be closed then.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ import contextlib
 import errno
 import os
 import select
-from _thread import allocate_lock
+from _thread import TIMEOUT_MAX, LockType, allocate_lock
 from collections.abc import Callable
+
+from actors.errors import ActorError
 
 Callback = Callable[[], object]
 
 _BROKEN = select.EPOLLHUP | select.EPOLLERR
+_LONGEST = 1e6  # seconds; epoll counts milliseconds in an int
 _BATCH = 64  # events per poll: bounds what is dispatched before the mailbox has its turn
+
+
+def acquire_within(lock: LockType, timeout: float | None) -> bool:
+    """Acquire in at most ``timeout`` seconds: any number of them, or None for however long."""
+    if timeout is None or timeout > TIMEOUT_MAX:
+        return lock.acquire()
+    return lock.acquire(timeout=max(0.0, timeout))
 
 
 class Sleeper:
@@ -34,7 +44,7 @@ class Sleeper:
 
     def wait(self, timeout: float | None) -> bool:
         """Whether a wake has come within ``timeout`` seconds (None: however long it takes)."""
-        return self._token.acquire(timeout=-1 if timeout is None else timeout)
+        return acquire_within(self._token, timeout)
 
     def wake(self) -> None:
         self._token.release()
@@ -85,13 +95,21 @@ class Poller:
                     raise
 
     def poll(self, timeout: float | None) -> list[tuple[Watch, int]]:
-        """What is ready within ``timeout`` seconds (None: wait for something), at most 64."""
+        """What is ready within ``timeout`` seconds (None: wait for something), at most 64.
+
+        Raises ActorError for a descriptor that was closed before it was unwatched, and is still
+        open elsewhere: the kernel would report it for ever, and it can no longer be told not to.
+        """
+        if timeout is not None and timeout > _LONGEST:
+            timeout = _LONGEST
         ready = []
         for fd, mask in self._epoll.poll(timeout, _BATCH):
             if fd == self._event:
                 with contextlib.suppress(BlockingIOError):  # a late wake was drained before
                     os.eventfd_read(fd)
-            elif (watch := self._watches.get(fd)) is not None:
+            elif (watch := self._watches.get(fd)) is None:
+                raise ActorError(f"descriptor {fd} was closed before it was unwatched")
+            else:
                 ready.append((watch, mask))
         return ready
 
