@@ -20,6 +20,10 @@ _TEXT_LIMIT = 4 << 10  # characters
 _TRACEBACK_LIMIT = 32 << 10
 
 
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class ExitReason(Message, kind="actors.exit_reason"):
     """Why an actor ended. ``kind``: "normal", "shutdown", "killed" or "error"."""
 
@@ -87,7 +91,3 @@ class Down(Message, kind="actors.down"):
     ref: Ref
     name: str
     reason: ExitReason
-
-
-def _sendable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
