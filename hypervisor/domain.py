@@ -30,8 +30,8 @@ from hypervisor.guest import LocalGuest
 from hypervisor.processes import Process, TakeProcess, end_process, has_ended
 from hypervisor.program import load, modules_of
 
+_LAST_WORDS = 0.1  # seconds to read what a dead process has said, if somebody goes on saying it
 _BOOT_TIMEOUT = 20.0  # seconds for an interpreter and a driver's on_start
-_SHUTDOWN_GRACE = 5.0  # seconds for a driver's on_stop, then SIGKILL
 
 
 class _Domain(Actor):
@@ -108,10 +108,12 @@ class ProcessDomain(_Domain):
         restart: str,
         pool: Ref,
         watchdog: float,
+        grace: float,
     ) -> None:
         super().__init__(hypervisor, name, program, args, restart)
         self._pool = pool
         self._watchdog = watchdog
+        self._grace = grace
         self._process: Process | None = None
         self._ended: hc.Ended | None = None
         self._pings = 0
@@ -132,13 +134,14 @@ class ProcessDomain(_Domain):
     def _boot(self) -> None:
         self._process = self._pool.ask(TakeProcess(modules_of(self._program)), timeout=_BOOT_TIMEOUT)
         self._socket = socket.socket(fileno=self._process.socket.take())
+        self._socket.setblocking(False)
         self._send(hc.Boot(self._name, self._domid, self._program, self._args))
         self._serve_until_booted()
 
     def on_stop(self) -> None:
         if self.exit_reason is not None and self.exit_reason.kind in ("shutdown", "normal"):
             self._send(hc.Shutdown())
-            self._serve(_SHUTDOWN_GRACE, (hc.Ended,))
+            self._serve(self._grace, (hc.Ended,))
         self._end_process()
         self._destroy()
 
@@ -197,7 +200,10 @@ class ProcessDomain(_Domain):
         poller.register(self._socket, select.POLLIN)
         poller.register(self._process.pidfd.fileno(), select.POLLIN)
         while (left := deadline - time.monotonic()) > 0 and poller.poll(left * 1000):
-            frame = receive_frame(self._socket)
+            try:
+                frame = receive_frame(self._socket)
+            except BlockingIOError:  # its process has ended, though somebody keeps its socket open
+                return False
             if frame is None:
                 return False
             self._handle(frame)
@@ -218,11 +224,7 @@ class ProcessDomain(_Domain):
 
     def _on_death(self) -> None:
         assert self._process is not None
-        while self._ended is None:  # what it said last may still lie in the socket
-            frame = receive_frame(self._socket)
-            if frame is None:
-                break
-            self._handle(frame)
+        self._serve(_LAST_WORDS, (hc.Ended,))  # what it said last may still lie in the socket
         self.unwatch(self._process.pidfd.fileno())
         if self._ended is not None:
             ended = self._ended
@@ -255,6 +257,8 @@ class ProcessDomain(_Domain):
             send_frame(self._socket, message)
         except (BrokenPipeError, ConnectionResetError):
             return  # it is dead, and the pidfd says so next
+        except BlockingIOError:  # nobody waits for a domain that does not read
+            self.exit(ExitReason("error", "DomainHung", "it does not read its hypercall socket"))
 
 
 class _PingExpired(Message):

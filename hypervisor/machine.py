@@ -45,14 +45,21 @@ class Machine:
         period: seconds.
         watchdog: seconds within which a process domain that somebody waits for in vain must
             answer a probe; one that does not is killed and restarted.
+        grace: seconds that a process domain gets for its orderly end before it is killed.
 
     Use it as a context manager: leaving it stops every domain in reverse order of its start.
     """
 
     def __init__(
-        self, *, intensity: int = 1, period: float = 5.0, watchdog: float = 1.0
+        self,
+        *,
+        intensity: int = 1,
+        period: float = 5.0,
+        watchdog: float = 1.0,
+        grace: float = 5.0,
     ) -> None:
         self.watchdog = watchdog
+        self._grace = grace
         self.system = System("machine")
         try:
             self._hypervisor = self.system.start(Hypervisor, name="hypervisor")
@@ -107,7 +114,14 @@ class Machine:
         common = [self._hypervisor, name, name_of(program), list(args), restart]
         if placement == "process":
             spec = ChildSpec.of(
-                name, ProcessDomain, *common, self._pool, self.watchdog, restart=restart
+                name,
+                ProcessDomain,
+                *common,
+                self._pool,
+                self.watchdog,
+                self._grace,
+                restart=restart,
+                shutdown=None,  # it bounds its end itself, by killing its process
             )
         elif placement == "thread":
             spec = ChildSpec.of(name, ThreadDomain, *common, restart=restart)

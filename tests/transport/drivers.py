@@ -90,6 +90,7 @@ class Zombie(BackEnd):
                 with open(self._pid_file, "w") as file:
                     file.write(str(zombie))
                 os.kill(os.getpid(), signal.SIGKILL)
+            os.setsid()  # else its parent's death sends it SIGHUP, as an orphan that is stopped
             os.kill(os.getpid(), signal.SIGSTOP)
             pages[:] = b"evil" * (len(pages) // 4)
         with open(self._fifo, "wb") as woken:
