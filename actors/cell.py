@@ -165,7 +165,7 @@ class Cell:
 
     def ends_within(self, timeout: float | None) -> bool:
         """Wait until its thread has ended, at most ``timeout`` seconds (None: however long)."""
-        self.thread.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        self.thread.join(None if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX))
         return not self.thread.is_alive()
 
     def is_above(self, cell: Cell | None) -> bool:

@@ -28,6 +28,8 @@ from actors.ref import Ref
 from actors.signals import Exit, ExitReason
 from actors.waiting import Poller, Sleeper
 
+_GRACE = 1.0  # seconds for killed actors to return from their handlers, and run `on_stop`
+
 
 class System:
     """Context manager: `stop` at the end of the block.
@@ -89,7 +91,7 @@ class System:
     def stop(self) -> None:
         """End all actors, the last started first, and return when the last thread is joined.
 
-        Raises StopTimeout, naming those that still run, after ``stop_timeout`` seconds: they have
+        Raises StopTimeout, naming those that still run, a second after ``stop_timeout``: they have
         been killed, but Python cannot interrupt their threads. ActorError if an actor calls it.
         """
         if here.cell is not None and here.cell.system is self:
@@ -102,7 +104,10 @@ class System:
             cell.end(max(0.0, deadline - time.monotonic()))
         with self._lock:
             rest = list(self._running)
-        stuck = [c.name for c in rest if not c.ends_within(max(0.0, deadline - time.monotonic()))]
+        for cell in rest:  # killed before, or behind one that did not end in time
+            cell.kill()
+        deadline = max(deadline, time.monotonic() + _GRACE)
+        stuck = [c.name for c in rest if not c.ends_within(deadline - time.monotonic())]
         with self._lock:
             last = self._last
         if last is not None:
