@@ -4,7 +4,8 @@ Owns the order in which things start and end, the signals, and what is printed. 
 user of a machine and a channel, as any program would be.
 
 Exit codes: 0 after Ctrl-C or SIGTERM, in order; 1 when serving has failed; 2 when it could not
-begin. Every failure is one line on standard error.
+begin. Every failure is one line on standard error, the last one says why it ends; so is everything
+else that somebody who runs a server wants to know, such as the death of a back end.
 
 Signals: the interpreter's own handler writes to a pipe that the server watches (wakeup descriptor);
 no code of ours runs at a random place while it serves. The first one drains, a second one does
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -31,6 +33,7 @@ from examples.block.server import NbdServer
 from hypervisor import DomainStartError, HypervisorError, Machine, UnixListener
 from transport import FrontEnd, TransportError, connect
 
+_NAME = "examples.block"
 _REQUEST_LIMIT = 32 << 20  # bytes; what clients assume that never ask
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -120,9 +123,10 @@ def _run(
             NbdServer, listener, channel, export, options.buffers << 20, stop.fd, name="nbd"
         )
         stop.unwinding = False
+        back_end = machine.pid("disk") if options.placement == "process" else os.getpid()
         print(
             f"serving {options.image} ({size} bytes{', read-only' * export.read_only}) on {where},"
-            f" back end {machine.pid('disk')}",
+            f" back end {back_end}",
             flush=True,
         )
         reason = system.wait(server).reason
@@ -133,7 +137,14 @@ def _run(
 
 
 def _complain(text: str) -> None:
-    print(f"examples.block: {text}", file=sys.stderr, flush=True)
+    print(f"{_NAME}: {text}", file=sys.stderr, flush=True)
+
+
+class _OneLine(logging.Formatter):
+    """The first line of what is logged: the rest is a traceback, for who embeds this."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{_NAME}: {record.getMessage().splitlines()[0]}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -199,7 +210,11 @@ def main(argv: list[str]) -> int:
         from examples.block import demo  # noqa: PLC0415 - the server does without its dependencies
 
         return demo.main(argv[1:])
-    return serve(_parser().parse_args(argv))
+    options = _parser().parse_args(argv)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    return serve(options)
 
 
 if __name__ == "__main__":

@@ -25,23 +25,20 @@ client = nbd.NBD()
 client.connect_uri(sys.argv[1])
 blocks = client.get_size() // block
 
-def settle():
+def settle(cookies):
+    assert client.aio_in_flight() > 300, client.aio_in_flight()
     while client.aio_in_flight() > 0:
         client.poll(-1)
-        while (cookie := client.aio_peek_command_completed()) > 0:
-            client.aio_command_completed(cookie)  # raises what the command ended in
+    for cookie in cookies:
+        assert client.aio_command_completed(cookie)  # raises what the command ended in
 
 for _ in range(rounds):
     wanted = {at: rng.randbytes(block) for at in rng.sample(range(blocks), 400)}
-    for at, data in wanted.items():
-        client.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(data)), at * block)
-    assert client.aio_in_flight() > 300, client.aio_in_flight()
-    settle()
+    sent = {at: nbd.Buffer.from_bytearray(bytearray(data)) for at, data in wanted.items()}
+    settle([client.aio_pwrite(buffer, at * block) for at, buffer in sent.items()])
     client.flush()
     buffers = {at: nbd.Buffer(block) for at in wanted}
-    for at, buffer in buffers.items():
-        client.aio_pread(buffer, at * block)
-    settle()
+    settle([client.aio_pread(buffer, at * block) for at, buffer in buffers.items()])
     for at, buffer in buffers.items():
         assert bytes(buffer.to_bytearray()) == wanted[at], at
 client.shutdown()

@@ -54,7 +54,7 @@ def drive(image: Path, request: pytest.FixtureRequest) -> Iterator[Drive]:
 
 
 def test_info_is_the_size_and_whether_it_is_read_only(drive: Drive) -> None:
-    assert drive.ask(p.INFO) == [16 * MiB, 0]
+    assert drive.ask(p.INFO) == (16 * MiB, 0)
 
 
 def test_reads_and_writes_of_any_size_at_any_place(drive: Drive) -> None:
@@ -116,7 +116,7 @@ def test_an_operation_that_there_is_not_is_an_error_and_no_more(drive: Drive) ->
     with pytest.raises(RemoteError) as caught:
         drive.ask(99)
     assert caught.value.errno == errno.EINVAL
-    assert drive.ask(p.INFO) == [16 * MiB, 0]
+    assert drive.ask(p.INFO) == (16 * MiB, 0)
 
 
 @pytest.mark.parametrize("placement", ["thread", "process"])

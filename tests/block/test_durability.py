@@ -15,7 +15,7 @@ import pytest
 from examples.block import protocol as p
 from hypervisor import Machine
 from tests.block.recording import EVENTS, PERMITS, FailingDisk, RecordingDisk
-from transport import FrontEnd, RemoteError, connect
+from transport import Completion, FrontEnd, RemoteError, connect
 
 SECONDS = 20  # until a test gives up waiting
 
@@ -51,13 +51,18 @@ class Recorder:
         self.channel.submit((operation, offset, len(data), flags), buffer)
         self.channel.push()
 
-    def end(self) -> None:
-        """Wait for the one submitted request to end well."""
-        assert select.select([self.channel.fileno()], [], [], SECONDS)[0], "no answer"
-        (completion,) = self.channel.reap()
-        if completion.buffer is not None:
-            completion.buffer.release()
+    def end(self) -> bytes:
+        """Wait for the one submitted request to end well; what its buffer has then."""
+        completions: list[Completion] = []
+        while not completions:  # the descriptor may also be readable without one
+            assert select.select([self.channel.fileno()], [], [], SECONDS)[0], "no answer"
+            completions = self.channel.reap()
+        (completion,) = completions
         assert completion.error is None
+        if completion.buffer is None:
+            return b""
+        with completion.buffer as buffer:
+            return bytes(buffer.view)
 
     def write(self, offset: int, data: bytes) -> None:
         self.begin(p.WRITE, offset, data)
@@ -65,9 +70,9 @@ class Recorder:
         assert self.event() == f"write {offset}"
 
     def read(self, offset: int, length: int) -> bytes:
-        with self.channel.buffer(length) as buffer:
-            self.channel.call((p.READ, offset, length, 0), buffer)
-            return bytes(buffer.view)
+        self.channel.submit((p.READ, offset, length, 0), self.channel.buffer(length))
+        self.channel.push()
+        return self.end()
 
 
 @pytest.fixture
