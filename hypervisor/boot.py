@@ -5,8 +5,8 @@ wait for them, peer states to the program's actor, and answers pings, so that th
 life however long the driver takes. The program's own actor serves. The main thread starts it, and
 waits for its end.
 
-The process never outlives its machine: the kernel kills it when its parent's thread dies (PDEATHSIG,
-prctl(2)), and the end of the hypercall socket ends it too.
+The process never outlives its machine: the kernel kills it when its parent's thread dies
+(PDEATHSIG, prctl(2)), and the end of the hypercall socket ends it too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class SocketGuest(Guest):
 
     def hypercall(self, call: Message) -> Any:
         number = next(self._numbers)
-        arrived, answers = threading.Event(), []
+        arrived = threading.Event()
+        answers: list[hc.Answer] = []
         self._waiting[number] = (arrived, answers)
         try:
             self.send(hc.Call(number, call))
@@ -103,7 +104,8 @@ class _Door(Actor):
                 threading.Thread(target=self._stop_program, name="shutdown").start()
 
     def _stop_program(self) -> None:
-        # Not in the door's thread: the driver's on_stop may make hypercalls, whose answers come here.
+        # Not in the door's thread: the driver's on_stop may make hypercalls, whose answers come
+        # here.
         if self._program is not None:
             self._program.stop()
 
@@ -134,7 +136,7 @@ def main() -> int:
         except StartFailed as failure:
             guest.send(hc.Ended(failure.error, failure.text, failure.traceback))
             return 1
-        except Exception as failure:  # an import of somebody's module may raise anything
+        except Exception as failure:  # noqa: BLE001 - an import of somebody's module may raise anything
             guest.send(hc.Ended(type(failure).__name__, str(failure), ""))
             return 1
         door.tell(_Program(running), control=True)

@@ -68,7 +68,9 @@ class Bus:
         self._fronts[front] = device
         return [self._pair(front)] if device in self._backs else []
 
-    def switch(self, domid: int, front: Front, epoch: int, state: str, details: Any) -> list[Notice]:
+    def switch(
+        self, domid: int, front: Front, epoch: int, state: str, details: Any
+    ) -> list[Notice]:
         """``domid``, one of the two ends of ``front``'s pairing, says its new state to the other.
 
         Raises:

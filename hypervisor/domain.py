@@ -1,8 +1,8 @@
 """The actors that stand for domains: one supervised actor is one incarnation of a domain.
 
 Its start is the domain's start, its end is the domain's end, so that a plain supervisor restarts
-domains. `ThreadDomain` runs its program as a child actor in this process. `ProcessDomain` runs it in
-an OS process, whose hypercall socket and pidfd its one thread waits on beside its mailbox.
+domains. `ThreadDomain` runs its program as a child actor in this process. `ProcessDomain` runs it
+in an OS process, whose hypercall socket and pidfd its one thread waits on beside its mailbox.
 
 Order of an end, whatever caused it: stop or kill the program -> wait until it is really gone ->
 `DestroyDomain` (grants withdrawn, ports closed, peers told) -> exit report -> the supervisor starts
@@ -10,8 +10,8 @@ the next incarnation, which gets a new domid and whose connections get new epoch
 
 A process is ended by what it does (its pidfd becomes readable), by `Kill`, or by failing a `Probe`:
 a ping that it must answer within `watchdog` seconds. Its answering thread is not the one that runs
-the driver, so slow work is not mistaken for death. A thread cannot be killed, nor be told from a slow
-one; thread placement has no watchdog.
+the driver, so slow work is not mistaken for death. A thread cannot be killed, nor be told from a
+slow one; thread placement has no watchdog.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ class _Domain(Actor):
 
     def _destroy(self) -> None:
         reason = self.exit_reason
-        assert reason is not None
         failed = reason.kind in ("error", "killed")
         returns = reason.kind != "shutdown" and (
             self._restart == "permanent" or (self._restart == "transient" and failed)
@@ -132,14 +131,16 @@ class ProcessDomain(_Domain):
         self.watch(self._process.pidfd.fileno(), self._on_death)
 
     def _boot(self) -> None:
-        self._process = self._pool.ask(TakeProcess(modules_of(self._program)), timeout=_BOOT_TIMEOUT)
+        self._process = self._pool.ask(
+            TakeProcess(modules_of(self._program)), timeout=_BOOT_TIMEOUT
+        )
         self._socket = socket.socket(fileno=self._process.socket.take())
         self._socket.setblocking(False)
         self._send(hc.Boot(self._name, self._domid, self._program, self._args))
         self._serve_until_booted()
 
     def on_stop(self) -> None:
-        if self.exit_reason is not None and self.exit_reason.kind in ("shutdown", "normal"):
+        if self.exit_reason.kind in ("shutdown", "normal"):
             self._send(hc.Shutdown())
             self._serve(self._grace, (hc.Ended,))
         self._end_process()
@@ -193,7 +194,7 @@ class ProcessDomain(_Domain):
             raise DomainStartError(self._name, ended.error, ended.text, ended.traceback)
 
     def _serve(self, seconds: float, until: tuple[type[Message], ...]) -> bool:
-        """Handle frames until one of ``until`` came (True), or the process or time is at its end."""
+        """Handle frames until one of ``until`` came: True. False: it died, or time is over."""
         assert self._process is not None
         deadline = time.monotonic() + seconds
         poller = select.poll()

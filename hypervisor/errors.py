@@ -1,7 +1,7 @@
 """What can go wrong between a domain and the hypervisor.
 
-``Local...`` would be ours, ``Remote...`` the peer's; a hypercall's refusal is the caller's own fault
-and says so. Every error of this package is a `HypervisorError`.
+``Local...`` would be ours, ``Remote...`` the peer's; a hypercall's refusal is the caller's own
+fault and says so. Every error of this package is a `HypervisorError`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class BadGrant(HypercallError):
 
 
 class GrantRevoked(HypervisorError):
-    """The granter took its memory back. Nothing that is read or written here reaches it any more."""
+    """The granter took its memory back; nothing done here reaches it any more."""
 
 
 class BadPort(HypercallError):

@@ -1,4 +1,5 @@
-"""Frames on a domain's hypercall socket: one message is one SEQPACKET packet, descriptors beside it.
+"""Frames on a domain's hypercall socket: one message is one SEQPACKET packet, descriptors beside
+it.
 
 AF_UNIX SEQPACKET keeps message borders and order and loses nothing; descriptors travel by
 SCM_RIGHTS (unix(7)) and arrive close-on-exec.

@@ -87,7 +87,7 @@ class GrantTable(Generic[Memory]):
         return entry.memory
 
     def revoke(self, gref: int) -> GrantEntry[Memory] | None:
-        """Withdraw a grant whoever maps it. None when it is gone already: revoking twice is fine."""
+        """Withdraw a grant, whoever maps it. None when it is gone already, which is fine."""
         return self._entries.pop(gref, None)
 
     def revoke_all(self) -> list[GrantEntry[Memory]]:

@@ -1,8 +1,9 @@
 """What code inside a domain uses of the hypervisor: hypercalls as methods.
 
 A `Guest` is made by the hypervisor for one domain, and speaks for that domain alone. The same
-methods work in thread placement (`LocalGuest`: asks the hypervisor's actor) and in process placement
-(`SocketGuest` in boot.py: frames on a socket). `EventChannel` is a port with its two signals.
+methods work in thread placement (`LocalGuest`: asks the hypervisor's actor) and in process
+placement (`SocketGuest` in boot.py: frames on a socket). `EventChannel` is a port with its two
+signals.
 
 Who wakes whom: `EventChannel.send` makes the other end's eventfd readable, without the hypervisor.
 """
@@ -18,7 +19,9 @@ from hypervisor import errors
 from hypervisor import hypercalls as hc
 from hypervisor.memory import Mapping, Region
 
-_TIMEOUT = 10.0  # seconds for a hypercall: it never waits for a peer, so this is a fault, not a delay
+_TIMEOUT = (
+    10.0  # seconds for a hypercall: it never waits for a peer, so this is a fault, not a delay
+)
 
 
 class EventChannel:
@@ -96,9 +99,7 @@ class Guest(ABC):
             raise ValueError("a read-only grant needs a region made with readonly_to_peers")
         memory = Fd(os.dup(region.fd))
         try:
-            return int(
-                self.hypercall(hc.GrantAccess(grantee, memory, 0, region.size, readonly))
-            )
+            return int(self.hypercall(hc.GrantAccess(grantee, memory, 0, region.size, readonly)))
         finally:
             memory.close()
 
@@ -130,7 +131,8 @@ class Guest(ABC):
 
     def alloc_unbound(self, remote: int, wake: Fd) -> EventChannel:
         """A port that ``remote`` may bind. Its events make ``wake``, an eventfd of ours, readable:
-        as in Xen, many ports may share one upcall. ``wake`` stays the caller's."""
+        as in Xen, many ports may share one upcall. ``wake`` stays the caller's.
+        """
         return _channel(self.hypercall(hc.AllocUnbound(remote, wake)))
 
     def bind_interdomain(self, remote: int, remote_port: int) -> EventChannel:

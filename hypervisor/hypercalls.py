@@ -1,8 +1,9 @@
 """The words between a domain and the hypervisor: every hypercall, notification and frame.
 
-All are declared messages: they travel as msgpack, with file descriptors beside them, over an actor's
-mailbox (thread placement) or an AF_UNIX SEQPACKET socket (process placement), unchanged. None says
-who is speaking: the hypervisor knows that by the socket or by the guest object that it made.
+All are declared messages: they travel as msgpack, with file descriptors beside them, over an
+actor's mailbox (thread placement) or an AF_UNIX SEQPACKET socket (process placement), unchanged.
+None says who is speaking: the hypervisor knows that by the socket or by the guest object that it
+made.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from actors import Fd, Message, Ref
 
-# --- hypercalls (xen/include/public: grant_table.h, event_channel.h) -------------------------------
+# --- hypercalls (xen/include/public: grant_table.h, event_channel.h) ------------------------------
 
 
 class GrantAccess(Message):
@@ -127,7 +128,7 @@ class Refused(Message):
     text: str
 
 
-# --- between the hypervisor and the actors that stand for domains ----------------------------------
+# --- between the hypervisor and the actors that stand for domains ---------------------------------
 
 
 class CreateDomain(Message):
@@ -176,7 +177,7 @@ class Kill(Message):
     text: str
 
 
-# --- frames on the socket of a process domain ------------------------------------------------------
+# --- frames on the socket of a process domain -----------------------------------------------------
 
 
 class Boot(Message):

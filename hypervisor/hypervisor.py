@@ -1,8 +1,8 @@
 """The hypervisor: one actor around the pure tables of a machine.
 
 It owns the grant tables, the event channel table and the bus, and the descriptors that are behind
-their entries. It never blocks and never asks anybody: domains ask it (`Hypercall`), and it tells the
-door of a domain (`CreateDomain.door`) what happens to that domain. Only control passes here; a
+their entries. It never blocks and never asks anybody: domains ask it (`Hypercall`), and it tells
+the door of a domain (`CreateDomain.door`) what happens to that domain. Only control passes here; a
 signal or a request never does.
 
 Corner case: a domain's door may be dead already when a notification is for it. That is a counted
@@ -51,9 +51,7 @@ class Hypervisor(Actor):
             hc.AllocUnbound: self._alloc_unbound,
             hc.BindInterdomain: self._bind_interdomain,
             hc.ClosePort: self._close_port,
-            hc.Advertise: lambda domid, call: self._notify(
-                self._bus.advertise(domid, call.device)
-            ),
+            hc.Advertise: lambda domid, call: self._notify(self._bus.advertise(domid, call.device)),
             hc.Connect: lambda domid, call: self._notify(
                 self._bus.connect((domid, call.channel), call.device)
             ),

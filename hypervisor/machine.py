@@ -8,7 +8,7 @@ is a domain itself (domid 0, "machine"): front ends in it speak by `guest`.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from actors import (
     Actor,
@@ -75,7 +75,7 @@ class Machine:
             self.system.stop()
             raise
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -144,7 +144,8 @@ class Machine:
     def kill(self, name: str) -> None:
         """Crash the domain: SIGKILL to its process, or a failure of its thread's actor.
 
-        Returns when the signal is sent; its supervisor then does what the domain's ``restart`` says.
+        Returns when the signal is sent; its supervisor then does what the domain's ``restart``
+        says.
         """
         self._ask_domain(name, Crash())
 
@@ -161,18 +162,18 @@ class Machine:
         self._front.ask(_Register(channel, None))
 
     def _ask_domain(self, name: str, message: Message) -> Any:
-        """Ask the present incarnation; one that is just ending is waited for, and its successor asked."""
+        """Ask the present incarnation; if that is just ending, wait for it and ask the next."""
         while True:
             children: list[ChildStatus] = self._supervisor.ask(
                 WhichChildren(), timeout=_START_TIMEOUT
             )
-            found = [child.ref for child in children if child.name == name]
-            if not found or found[0] is None:
+            found = next((child.ref for child in children if child.name == name), None)
+            if found is None:
                 raise HypervisorError(f"there is no domain {name!r} now")
             try:
-                return found[0].ask(message)
+                return found.ask(message)
             except ActorDead:
-                self.system.wait(found[0])  # its supervisor has its report by then, and acts on it
+                self.system.wait(found)  # its supervisor has its report by then, and acts on it
 
     def _ask_supervisor(self, name: str, spec: ChildSpec) -> None:
         try:
@@ -200,9 +201,9 @@ class _FrontDoor(Actor):
 
     def on_receive(self, message: Message) -> None:
         match message:
-            case _Register(channel, None):
-                self._endpoints.pop(channel, None)
-            case _Register(channel, endpoint):
+            case _Register(channel, Ref() as endpoint):
                 self._endpoints[channel] = endpoint
+            case _Register(channel):
+                self._endpoints.pop(channel, None)
             case hc.PeerState() if message.channel in self._endpoints:
                 self._endpoints[message.channel].tell(message, control=True)

@@ -131,9 +131,7 @@ class Region:
         OSError: no memory or no descriptor for it.
     """
 
-    def __init__(
-        self, size: int, *, name: str = "region", readonly_to_peers: bool = False
-    ) -> None:
+    def __init__(self, size: int, *, name: str = "region", readonly_to_peers: bool = False) -> None:
         if size < 1:
             raise ValueError(f"a region has at least 1 byte, not {size}")
         self.size = -(-size // PAGE) * PAGE
@@ -153,7 +151,7 @@ class Region:
 
     @property
     def view(self) -> memoryview:
-        """All bytes, writable. Stays valid, with its contents, across `renew`; zeros after `close`."""
+        """All bytes, writable; the same view across `renew`, and zeros after `close`."""
         return self._window.view
 
     def renew(

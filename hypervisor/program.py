@@ -1,9 +1,9 @@
 """How a driver class is named, so that another process can find it.
 
 A program is written ``module:QualName``; for a class of the script that is being run,
-``/path/of/script.py:QualName``, because ``__main__`` means something else in every process. The class
-has an attribute ``runner``, the name of the actor class that runs it (transport names its endpoint
-there), which is started as ``runner(guest, program_class, args)``.
+``/path/of/script.py:QualName``, because ``__main__`` means something else in every process. The
+class has an attribute ``runner``, the name of the actor class that runs it (transport names its
+endpoint there), which is started as ``runner(guest, program_class, args)``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Channels between drivers and their users: what a driver author needs, and all of it.
 
-A driver subclasses `BackEnd` and is started with `hypervisor.Machine.start`; whoever uses it holds a
-`FrontEnd`, from `connect`. Requests and answers are msgpack values, bulk data is shared by buffers.
+A driver subclasses `BackEnd` and is started with `hypervisor.Machine.start`; whoever uses it holds
+a `FrontEnd`, from `connect`. Requests and answers are msgpack values, bulk data is shared by
+buffers.
 """
 
 from transport.backend import BackEnd, BackEndActor, Offloaded, Request

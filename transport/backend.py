@@ -6,8 +6,8 @@ event channel of every connection, so a request costs one wake-up; answers are p
 batches and signalled only when the front end sleeps. Work that blocks goes to worker threads
 (`BackEnd.offload`), which answer by themselves, under the connection's lock.
 
-Nothing of an ended connection runs on: its memory mapping is closed, and a worker that finishes later
-finds the link closed and drops its answer.
+Nothing of an ended connection runs on: its memory mapping is closed, and a worker that finishes
+later finds the link closed and drops its answer.
 
 A front end that breaks the protocol loses its connection, alone.
 """
@@ -93,8 +93,9 @@ class BackEnd:
         raise NotImplementedError(f"{type(self).__name__} serves no requests")
 
     def offload(self, function: Callable[..., Any], *arguments: Any) -> Offloaded:
-        """To be returned by `on_request`: a worker thread calls ``function(*arguments)``, and what that
-        returns or raises is the answer. Other requests are served meanwhile."""
+        """To be returned by `on_request`: a worker thread calls ``function(*arguments)``, and what
+        that returns or raises is the answer. Other requests are served meanwhile.
+        """
         return Offloaded(function, arguments)
 
 
@@ -160,7 +161,7 @@ class BackEndActor(Actor):
             self._workers.shutdown(wait=True)
         for front in list(self._links):
             self._drop(front)
-        if self.exit_reason is None or self.exit_reason.kind in ("normal", "shutdown"):
+        if self.exit_reason.kind in ("normal", "shutdown"):
             self._driver.on_stop()
 
     def on_receive(self, message: Message) -> None:
@@ -182,8 +183,8 @@ class BackEndActor(Actor):
         )
         mapped: list[tuple[int, Mapping]] = []
         try:
-            for gref in (ring_gref, memory_gref):
-                mapped.append((gref, guest.map_grant_ref(peer, gref)))
+            mapped.append((ring_gref, guest.map_grant_ref(peer, ring_gref)))
+            mapped.append((memory_gref, guest.map_grant_ref(peer, memory_gref)))
             channel = guest.bind_interdomain(peer, port)
             gref = guest.grant_access(peer, ring, readonly=True)
             link = _Link(front, message.epoch, channel, mapped, ring, gref)
@@ -251,7 +252,7 @@ class BackEndActor(Actor):
                 raise RemoteProtocolError(f"a request of epoch {said} in epoch {epoch}")
             try:
                 result = on_request(Request(body, buffer))
-            except Exception as error:  # the driver's, for the caller
+            except Exception as error:  # noqa: BLE001 - the driver's, for the caller
                 answers.append(descriptors.pack_error(epoch, number, error))
             else:
                 if type(result) is Offloaded:
@@ -273,7 +274,7 @@ class BackEndActor(Actor):
 def _work(link: _Link, number: int, work: Offloaded) -> None:
     try:
         record = descriptors.pack_result(link.epoch, number, work.function(*work.arguments))
-    except BaseException as error:  # a worker thread has nobody else to tell
+    except BaseException as error:  # noqa: BLE001 - a worker thread has nobody else to tell
         record = descriptors.pack_error(link.epoch, number, error)
     try:
         link.answer(record)

@@ -1,7 +1,7 @@
 """Buffers as a driver and its user see them: the same pages from both sides.
 
-A `LocalBuffer` is a span of the front end's buffer region, from `FrontEnd.buffer`. A `RemoteBuffer` is
-that span as the back end sees it while it serves the request that brought it.
+A `LocalBuffer` is a span of the front end's buffer region, from `FrontEnd.buffer`. A
+`RemoteBuffer` is that span as the back end sees it while it serves the request that brought it.
 
 Whose a buffer is: its holder's until it is submitted; the channel's while a request with it is in
 flight; the holder's again afterwards. Only the holder writes to it.
@@ -10,7 +10,7 @@ flight; the holder's again afterwards. Only the holder writes to it.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from hypervisor import Mapping
@@ -38,7 +38,7 @@ class LocalBuffer:
         """
         self._channel.release(self)
 
-    def __enter__(self) -> LocalBuffer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -61,7 +61,8 @@ class RemoteBuffer:
         self.length = length
 
     def map(self, *, readonly: bool = False) -> memoryview:
-        """The bytes themselves, not a copy; usable in a ``with`` statement, which releases the view.
+        """The bytes themselves, not a copy; usable in a ``with`` statement, which releases the
+        view.
 
         Raises:
             GrantRevoked: the connection is over.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped, unused-ignore]
 
 from transport.errors import LocalProtocolError, RemoteError, RemoteProtocolError
 
@@ -46,8 +46,8 @@ def pack_result(epoch: int, number: int, result: Any) -> bytes:
     except (TypeError, ValueError, OverflowError) as error:
         return pack_error(epoch, number, LocalProtocolError(f"a result cannot be sent: {error}"))
     if len(record) > RECORD_LIMIT:
-        error = LocalProtocolError(f"a result has {len(record)} bytes, more than {RECORD_LIMIT}")
-        return pack_error(epoch, number, error)
+        text = f"a result has {len(record)} bytes, more than {RECORD_LIMIT}"
+        return pack_error(epoch, number, LocalProtocolError(text))
     return record
 
 

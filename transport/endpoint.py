@@ -5,14 +5,15 @@ page. Requests never pass through it. It is woken by the other end's states (`Pe
 when requests are in flight after a time without any, and by its watchdog's deadline.
 
 The watchdog is a deadline, not a poll of the peer: only while requests are in flight, and only when
-nothing at all has come back for ``watchdog`` seconds, it complains to the hypervisor, which makes the
-back end prove that it lives.
+nothing at all has come back for ``watchdog`` seconds, it complains to the hypervisor, which makes
+the back end prove that it lives.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
+from contextlib import suppress
 from typing import Any
 
 from actors import Actor, Message
@@ -49,7 +50,8 @@ def connect(
     Args:
         timeout: seconds to wait for the back end.
         slots: requests in flight at most, a power of two.
-        buffer_bytes: memory for buffers, a power of two of at least 16 KiB; all of it is reserved now.
+        buffer_bytes: memory for buffers, a power of two of at least 16 KiB; all of it is reserved
+        now.
 
     Raises:
         DeadlineExceeded: no back end came in time; nothing is left.
@@ -141,15 +143,13 @@ class FrontEndActor(Actor):
         epoch, self._epoch = self._epoch, None
         self._front.end(
             ChannelClosed(f"the endpoint failed: {self.exit_reason}")
-            if self.exit_reason is not None and self.exit_reason.kind == "error"
+            if self.exit_reason.kind == "error"
             else None
         )
         if epoch is not None:
             epoch.take_back()
-            try:
+            with suppress(HypervisorError):  # the back end went too: there is nobody left to tell
                 self._guest.switch(self._front_id, epoch.number, CLOSED)
-            except HypervisorError:
-                pass  # the back end went at the same time: there is nobody left to tell
         self._machine.unregister(self._channel)
         self._front.dispose()
 
@@ -197,7 +197,8 @@ class FrontEndActor(Actor):
 
     def _open(self, said: PeerState) -> None:
         epoch = self._epoch
-        assert epoch is not None and epoch.port is not None
+        assert epoch is not None
+        assert epoch.port is not None
         (gref,) = said.details
         try:
             epoch.peer = (gref, self._guest.map_grant_ref(said.peer, gref))
@@ -231,9 +232,5 @@ class FrontEndActor(Actor):
     def _complain(self, epoch: int, text: str, *, broken: bool) -> None:
         if self._state not in (OFFERED, OPEN) or self._epoch is None:
             return
-        try:
+        with suppress(HypervisorError):  # that epoch is over already, which is what we wanted
             self._guest.complain(self._channel, epoch, text, broken=broken)
-        except HypervisorError:
-            pass  # that epoch is over already, which is what we wanted
-
-

@@ -1,4 +1,4 @@
-"""What can go wrong on a channel. ``Local...`` is our own side's fault, ``Remote...`` the peer's."""
+"""What can go wrong on a channel. ``Local...``: our own side's fault; ``Remote...``: the peer's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class RemoteError(TransportError):
         traceback: the driver's traceback text, possibly cut short.
     """
 
-    def __init__(self, error: str, text: str, errno: int | None = None, traceback: str = "") -> None:
+    def __init__(
+        self, error: str, text: str, errno: int | None = None, traceback: str = ""
+    ) -> None:
         super().__init__(f"{error}: {text}")
         self.error = error
         self.text = text

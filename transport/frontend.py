@@ -2,18 +2,19 @@
 
 `FrontEnd` keeps every request that has not been answered, in the order of submission, and the
 buffer memory; both outlive the back end. While a `_Link` to a back end stands, requests go into
-its ring. When the back end dies, `reset` takes the memory back; when the next one is connected, `open`
-sends everything that is pending again, in order, in the new epoch. The life cycle is driven by the
-endpoint actor in endpoint.py; the face here never waits for it.
+its ring. When the back end dies, `reset` takes the memory back; when the next one is connected,
+`open` sends everything that is pending again, in order, in the new epoch. The life cycle is driven
+by the endpoint actor in endpoint.py; the face here never waits for it.
 
 Who wakes whom: the back end signals one eventfd, the same for the channel's whole life (`fileno`).
 Either an event loop selects it and calls `reap`; or threads are in `call`: the first of them
-becomes the leader, which waits on the eventfd and reaps for all, and when its own answer is there it
-wakes another to lead. A request's answer therefore costs its caller one wake-up. One lock guards
+becomes the leader, which waits on the eventfd and reaps for all, and when its own answer is there
+it wakes another to lead. A request's answer therefore costs its caller one wake-up. One lock guards
 the state; nobody waits while holding it.
 
 Corner case: once an event loop drives the channel (`fileno` was called), nobody else waits on the
-eventfd: callers in other threads are woken by the loop's `reap`, and the loop itself must not `call`.
+eventfd: callers in other threads are woken by the loop's `reap`, and the loop itself must not
+`call`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from actors import Fd
 from hypervisor import EventChannel, Mapping, Region, clear_event, new_event, raise_event
@@ -35,7 +36,6 @@ from transport.errors import (
     ChannelClosed,
     ChannelFull,
     DeadlineExceeded,
-    RemoteError,
     RemoteProtocolError,
 )
 from transport.pool import Pool
@@ -94,9 +94,7 @@ class Statistics:
 class Link:
     """One connection to one back end, in one epoch."""
 
-    def __init__(
-        self, epoch: int, ring: Region, channel: EventChannel, peer_page: Mapping
-    ) -> None:
+    def __init__(self, epoch: int, ring: Region, channel: EventChannel, peer_page: Mapping) -> None:
         self.epoch = epoch
         self.channel = channel
         self.incoming = Incoming(ring.view, peer_page.view)
@@ -129,16 +127,16 @@ class FrontEnd:
         self._end: ChannelClosed | None = None
         self._stop: Callable[[], None] = self.end  # the endpoint puts its own orderly stop here
         self._on_busy: Callable[[], None] = lambda: None
-        self._on_fault: Callable[[int, str], None] = lambda epoch, text: None
+        self._on_fault: Callable[[int, str], None] = lambda _epoch, _text: None
         self._busy = False
         self._driven = False  # an event loop reaps, so callers do not
         self._ended = self._resent = self._epochs = self._faults = 0
         self._revoke_seconds: list[float] = []
         self.settled = threading.Event()  # set when it is first open, or has ended
 
-    # --- what a user calls -------------------------------------------------------------------------
+    # --- what a user calls ------------------------------------------------------------------------
 
-    def __enter__(self) -> FrontEnd:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -180,7 +178,9 @@ class FrontEnd:
                 if buffer.in_flight == 0:
                     self._free(buffer)
 
-    def call(self, body: Any, buffer: LocalBuffer | None = None, *, timeout: float | None = None) -> Any:
+    def call(
+        self, body: Any, buffer: LocalBuffer | None = None, *, timeout: float | None = None
+    ) -> Any:
         """Make a request and wait for its result; restarts of the back end go unnoticed.
 
         Args:
@@ -261,7 +261,7 @@ class FrontEnd:
         """End the channel: what is in flight ends with `ChannelClosed`. Idempotent."""
         self._stop()
 
-    # --- requests, from entry to end ---------------------------------------------------------------
+    # --- requests, from entry to end --------------------------------------------------------------
 
     def _enter(self, request: Completion) -> None:
         with self._lock:
@@ -378,7 +378,7 @@ class FrontEnd:
             request.abandoned = True
         raise DeadlineExceeded(f"{self.device!r} did not answer in time")
 
-    # --- what the endpoint actor calls -------------------------------------------------------------
+    # --- what the endpoint actor calls ------------------------------------------------------------
 
     def attach(
         self,
@@ -429,8 +429,8 @@ class FrontEnd:
     def take_back(self, started: float) -> None:
         """The memory half of the revocation; ``started``: `time.perf_counter` of its first half.
 
-        What is in flight keeps its contents. A buffer in its holder's hands keeps its pages until it
-        is handed over, because the holder may be writing to it now.
+        What is in flight keeps its contents. A buffer in its holder's hands keeps its pages until
+        it is handed over, because the holder may be writing to it now.
         """
         with self._lock:
             keep, held = [], []

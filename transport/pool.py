@@ -1,8 +1,8 @@
 """Which stretch of a channel's buffer memory is free: a pure allocator of page-aligned spans.
 
-Spans are powers of two of pages. A freed span goes to the front of its size's list, so that the next
-request of that size gets warm pages in constant time; neighbours are joined only when an allocation
-finds nothing, because a load that repeats its sizes never needs it.
+Spans are powers of two of pages. A freed span goes to the front of its size's list, so that the
+next request of that size gets warm pages in constant time; neighbours are joined only when an
+allocation finds nothing, because a load that repeats its sizes never needs it.
 """
 
 from __future__ import annotations

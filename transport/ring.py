@@ -1,9 +1,9 @@
 """A single-producer single-consumer byte ring between two memory pages, each written by one side.
 
-Each side has a *page*: a header and a data area that it alone writes and grants read-only. Its header
-holds its producer index (into its own data area), its consumer index (into the peer's) and its
-event index. A record is any self-delimiting bytes; how many records there are is nobody's business
-here. One record's way:
+Each side has a *page*: a header and a data area that it alone writes and grants read-only. Its
+header holds its producer index (into its own data area), its consumer index (into the peer's) and
+its event index. A record is any self-delimiting bytes; how many records there are is nobody's
+business here. One record's way:
 
 1. `Outgoing.write` copies it into the data area behind what is published already.
 2. `Outgoing.publish` moves the producer index: now, and never in part, the peer sees it.
@@ -101,7 +101,7 @@ class Outgoing:
 
 
 class Incoming:
-    """The consuming end: ``page`` is ours (our consumer index is in it), ``peer`` the producer's."""
+    """The consuming end: ``page`` is ours, with our consumer index; ``peer`` the producer's."""
 
     def __init__(self, page: memoryview, peer: memoryview, *, start: int = 0) -> None:
         self._header = page[:HEADER].cast("Q")

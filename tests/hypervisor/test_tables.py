@@ -38,7 +38,8 @@ def test_a_mapped_grant_cannot_be_ended_but_can_be_revoked() -> None:
     with pytest.raises(HypercallError, match="in use by domain 2"):
         table.end_access(gref)
     revoked = table.revoke(gref)
-    assert revoked is not None and revoked.memory == "pages"
+    assert revoked is not None
+    assert revoked.memory == "pages"
     assert table.revoke(gref) is None
     assert not table.unmap_grant_ref(gref, 2)
     with pytest.raises(BadGrant):

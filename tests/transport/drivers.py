@@ -72,7 +72,7 @@ class StartsOnce(BackEnd):
 
 
 class Zombie(BackEnd):
-    """Dies at its first request, and leaves a stopped copy of itself with everything it had mapped."""
+    """Dies at its first request, and leaves a stopped copy of itself, mappings and all."""
 
     def on_start(self, pid_file: str, fifo: str) -> None:
         self._pid_file = pid_file

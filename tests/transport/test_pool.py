@@ -31,7 +31,8 @@ def test_spans_never_overlap_and_everything_comes_back(steps: list[int | bool]) 
             assert pool.free_bytes() < SIZE
             continue
         span = pool.span_of(step)
-        assert start % 4096 == 0 and 0 <= start and start + span <= SIZE
+        assert start % 4096 == 0
+        assert start in range(SIZE - span + 1)
         for other, length in live:
             assert start + span <= other or other + pool.span_of(length) <= start
         live.append((start, step))
