@@ -32,6 +32,8 @@ PATTERNS = {
 }
 OURS = "xenidc"
 
+_PATIENCE = 30.0  # seconds beyond its time after which fio is given up
+
 
 def run(rounds: int, seconds: float) -> None:
     """Measure and print; says so if fio is not there."""
@@ -87,15 +89,13 @@ def _commands(image: str) -> dict[str, list[str]]:
 
 @contextmanager
 def _image() -> Iterator[str]:
-    """An image in memory without a name: tmpfs, and gone with this process whatever happens."""
-    descriptor = os.memfd_create("image")
-    try:
+    """An image in memory."""
+    with tempfile.NamedTemporaryFile(prefix="xenidc-bench-", dir="/dev/shm") as image:
         piece = os.urandom(1 << 20)
         for _ in range(SIZE >> 20):
-            os.write(descriptor, piece)
-        yield f"/proc/{os.getpid()}/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
+            image.write(piece)
+        image.flush()
+        yield image.name
 
 
 @contextmanager
@@ -122,6 +122,7 @@ def _activated(command: list[str], path: Path) -> Iterator[Path]:
             ["sh", "-c", script, "sh", str(listener.fileno()), *command],
             pass_fds=[listener.fileno()],
         ) as process:
+            listener.close()  # with that process's own it is refused, and not left waiting
             try:
                 yield path
             finally:
@@ -137,7 +138,14 @@ def _fio(path: Path, kind: str, block: str, depth: int, seconds: float) -> Calla
     ]
 
     def measure() -> float:
-        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=path.parent)
+        run = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=path.parent,
+            timeout=seconds + _PATIENCE,
+        )
         job = json.loads(run.stdout[run.stdout.index("{") :])["jobs"][0]
         return float(job["read" if "read" in kind else "write"]["iops"])
 

@@ -139,7 +139,7 @@ def main(argv: list[str], program: type[BackEnd] = Disk) -> int:
         f"a {options.size} MiB disk, {options.kills} kills and a hang, seed {options.seed}",
         flush=True,
     )
-    # Every kill would be a line of the log: here they are what is wanted, and the table counts them.
+    # Every kill would be a line of the log: they are what is wanted here, and the table has them.
     log, quiet = logging.getLogger("actors"), logging.NullHandler()
     log.addHandler(quiet)
     try:
