@@ -27,7 +27,7 @@ from hypervisor import hypercalls as hc
 from hypervisor.errors import DomainStartError
 from hypervisor.frames import receive_frame, send_frame
 from hypervisor.guest import LocalGuest
-from hypervisor.processes import Process, TakeProcess, end_process, has_ended
+from hypervisor.processes import Process, Refill, TakeProcess, end_process, has_ended
 from hypervisor.program import load, modules_of
 
 _LAST_WORDS = 0.1  # seconds to read what a dead process has said, if somebody goes on saying it
@@ -122,6 +122,7 @@ class ProcessDomain(_Domain):
         self._create()
         try:
             self._boot()
+            self._pool.tell(Refill())
         except BaseException:
             self._end_process()
             self._hypervisor.ask(hc.DestroyDomain(self._domid, "it could not start", True))

@@ -1,8 +1,9 @@
 """Processes for domains, one of them always standing by.
 
 `ProcessPool` is an actor that owns the spare: a fresh interpreter (exec, never a fork of a threaded
-parent) which has already imported what a driver needs and waits for its `Boot` frame. Taking it
-starts the next one, so that a restart does not pay for interpreter start-up.
+parent) which has already imported what a driver needs and waits for its `Boot` frame, so that a restart does
+not pay for interpreter start-up. Whoever took it says `Refill` when it needs the processor less than
+the next spare does.
 
 PDEATHSIG is tied to the *thread* that started the child, so the pool's thread starts every process
 and outlives every domain. A spare that died while it stood by is noticed by its pidfd when it is
@@ -27,6 +28,10 @@ class TakeProcess(Message):
     """Answered by a `Process`. ``preload``: modules that later spares import beforehand."""
 
     preload: list[str]
+
+
+class Refill(Message):
+    """Have the next spare started, if there is none."""
 
 
 class Process(Message):
@@ -58,9 +63,12 @@ class ProcessPool(Actor):
                         end_process(taken)
                     taken = self._start()
                 reply = self.reply_later()
-                reply.send(taken)  # before the next one starts: the taker is in a hurry
+                reply.send(taken)
                 _close(taken)
-                self._spare = self._start()
+                return None
+            case Refill():
+                if self._spare is None:
+                    self._spare = self._start()
                 return None
         raise TypeError(f"the process pool does not take {type(message).__name__}")
 
