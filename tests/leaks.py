@@ -6,6 +6,9 @@ children (a zombie counts: somebody did not wait for it), its mappings of memfds
 look, no sleep. One gc.collect() is granted when something is left, because a descriptor whose owner
 is garbage in a cycle is not a leak.
 
+/dev/shm belongs to the whole machine. What another process has open is that one's; should it be a
+child of ours, it is reported itself.
+
 Threads are those of the threading module. The kernel's own list is no use here: a thread that has
 been joined may be seen there for a few microseconds more.
 """
@@ -20,7 +23,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-_BENCHMARK = "xenidc-bench-"  # the image of a benchmark that runs beside; no test makes these
 _MEMFD_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ (\S+ \d+) +(/memfd:.*)")
 
 
@@ -42,7 +44,7 @@ def snapshot() -> Snapshot:
         frozenset(threading.enumerate()),
         frozenset(_children()),
         _mappings(),
-        frozenset(name for name in os.listdir("/dev/shm") if not name.startswith(_BENCHMARK)),
+        frozenset(f"/dev/shm/{name}" for name in os.listdir("/dev/shm")),
     )
 
 
@@ -62,7 +64,7 @@ def _compare(before: Snapshot, after: Snapshot) -> list[str]:
         f"{size} bytes mapped of {name}"
         for name, size in (after.mappings - before.mappings).items()
     ]
-    lines += [f"/dev/shm/{name}" for name in after.shm - before.shm]
+    lines += [entry for entry in after.shm - before.shm if not _is_open_elsewhere(entry)]
     return sorted(lines)
 
 
@@ -74,6 +76,19 @@ def _descriptors() -> list[tuple[int, str]]:
         except FileNotFoundError:  # the descriptor that the listing itself used
             continue
     return found
+
+
+def _is_open_elsewhere(path: str) -> bool:
+    for process in os.listdir("/proc"):
+        if not process.isdecimal() or int(process) == os.getpid():
+            continue
+        try:
+            for name in os.listdir(f"/proc/{process}/fd"):
+                if os.readlink(f"/proc/{process}/fd/{name}") == path:
+                    return True
+        except (FileNotFoundError, PermissionError):  # it has ended, or is another user's
+            continue
+    return False
 
 
 def _children() -> list[tuple[int, str]]:

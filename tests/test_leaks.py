@@ -80,6 +80,22 @@ def test_an_entry_in_dev_shm_is_named() -> None:
         entry.unlink()
 
 
+def test_an_entry_in_dev_shm_that_another_process_has_open_is_its_own() -> None:
+    before = leaks.snapshot()
+    entry = Path(f"/dev/shm/left-by-{os.getpid()}")
+    with (
+        entry.open("w") as file,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[file.fileno()]) as other,
+    ):
+        file.close()
+        try:
+            assert [line for line in leaks.leaked_since(before) if "shm" in line] == []
+        finally:
+            entry.unlink()
+            assert other.stdin is not None
+            other.stdin.close()
+
+
 def test_a_descriptor_owned_by_garbage_in_a_cycle_is_not_a_leak() -> None:
     class Owner:
         def __init__(self) -> None:
