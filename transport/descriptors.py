@@ -19,6 +19,7 @@ OK, FAILED = 0, 1
 RECORD_LIMIT = 1024  # bytes of a record; a ring holds this much for each slot of its channel
 _TRACEBACK_LIMIT = 500  # characters, so that an error fits into a record whatever it says
 _TEXT_LIMIT = 200
+_NIL = msgpack.packb(None)
 
 
 def pack_request(epoch: int, number: int, body: Any, span: tuple[int, int] | None) -> bytes:
@@ -66,16 +67,19 @@ def _ascii(text: str) -> str:
 
 
 def unpack(records: bytes) -> list[Any]:
-    """The arrays in a run of whole records."""
-    unpacker = msgpack.Unpacker(
-        use_list=False, raw=False, strict_map_key=False, max_buffer_size=len(records)
-    )
+    """The arrays in a run of whole records.
+
+    msgpack does not tell whether its input ended within a value, so a nil is put behind the records:
+    only if it comes out as the last value was the last record whole.
+    """
+    unpacker = msgpack.Unpacker(use_list=False, raw=False, strict_map_key=False)
     unpacker.feed(records)
+    unpacker.feed(_NIL)
     try:
         found = list(unpacker)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise RemoteProtocolError(f"a record is not msgpack: {error!r}") from error
-    if unpacker.tell() != len(records):
+    if not found or found.pop() is not None:
         raise RemoteProtocolError("the last record was published in part")
     return found
 

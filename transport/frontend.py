@@ -302,13 +302,12 @@ class FrontEnd:
             self._fault(link, error)
 
     def _complete(self, link: Link, response: Any) -> None:
-        match response:
-            case (int(epoch), int(number), int(status), value):
-                request = self._pending.get(number)
-                if epoch != link.epoch or request is None:
-                    raise RemoteProtocolError(f"an answer to request {number} of epoch {epoch}")
-            case _:
-                raise RemoteProtocolError(f"a response is {response!r:.80}")
+        if type(response) is not tuple or len(response) != 4 or type(response[1]) is not int:
+            raise RemoteProtocolError(f"a response is {response!r:.80}")
+        epoch, number, status, value = response
+        request = self._pending.get(number)
+        if epoch != link.epoch or request is None:
+            raise RemoteProtocolError(f"an answer to request {number} of epoch {epoch!r:.80}")
         if status == descriptors.OK:
             request.result = value
         else:

@@ -237,6 +237,7 @@ def test_a_stopped_back_end_is_found_out_and_replaced(machine: Machine) -> None:
     channel = connect(machine, "echo")
     first = machine.pid("echo")
     os.kill(first, signal.SIGSTOP)
+    os.waitid(os.P_PID, first, os.WSTOPPED | os.WNOWAIT)  # a running thread stops a moment later
     assert channel.call("pid") != first
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
