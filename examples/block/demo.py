@@ -31,7 +31,7 @@ from hypervisor import HypervisorError, Machine
 from transport import BackEnd, Statistics, TransportError, connect
 
 WATCHDOG = 0.5  # seconds that a hung back end is given
-_MEAN_REQUESTS = 600  # between two faults
+_MEAN_REQUESTS = 5  # between two faults, for each MiB of the disk: a large one gets a long run
 _SMALLEST_IMAGE = 1 << 20
 _ROOM = 64 << 20  # bytes that have to stay free beside the image
 
@@ -106,7 +106,8 @@ def run(options: argparse.Namespace, program: type[BackEnd] = Disk) -> Outcome:
         machine.start("disk", program, path)
         with connect(machine, "disk") as channel:
             load = Load(channel, oracle)
-            faults = plan.faults(options.seed, options.kills, _MEAN_REQUESTS)
+            mean = max(100, _MEAN_REQUESTS * options.size)
+            faults = plan.faults(options.seed, options.kills, mean)
 
             def strike(kind: str) -> None:
                 number = signal.SIGKILL if kind == plan.KILL else signal.SIGSTOP

@@ -20,7 +20,7 @@ SMALL = ["--seed", "7", "--size", "8", "--kills", "3", "--seconds", "0"]
 
 
 class LyingDisk(Disk):
-    """Turns over one bit of every hundredth write."""
+    """Turns over one bit of every tenth write."""
 
     def on_start(self, path: str, read_only: bool = False) -> None:
         super().on_start(path, read_only)
@@ -29,7 +29,7 @@ class LyingDisk(Disk):
     def write(self, buffer: RemoteBuffer, offset: int, flags: int) -> None:
         super().write(buffer, offset, flags)
         self.writes += 1
-        if self.writes % 100 == 0:
+        if self.writes % 10 == 0:
             first = os.pread(self.image, 1, offset)[0]
             os.pwrite(self.image, bytes([first ^ 1]), offset)
 
@@ -120,3 +120,11 @@ def test_a_run_leaves_no_image_behind(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert demo.main([*SMALL, "--kills", "0"]) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", range(10))
+def test_a_hundred_kills_lose_nothing(seed: int) -> None:
+    options = ["--seed", str(seed), "--size", "64", "--kills", "100", "--seconds", "0"]
+    assert demo.main(options) == 0
