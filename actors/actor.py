@@ -67,7 +67,7 @@ class Actor(pykka.Actor):
         inbox.cell = self._life.cell
         self._life.cell.bind(self.actor_stopped)
 
-    # --- to override -----------------------------------------------------------------------------
+    # --- to override ------------------------------------------------------------------------------
 
     def on_start(self) -> None:
         """Before the first message; `System.start` returns when this has."""
@@ -79,7 +79,7 @@ class Actor(pykka.Actor):
     def on_stop(self) -> None:
         """On every end after a successful `on_start`, when all children have ended."""
 
-    # --- for its own code ------------------------------------------------------------------------
+    # --- for its own code -------------------------------------------------------------------------
 
     @property
     def system(self) -> System:
@@ -150,7 +150,7 @@ class Actor(pykka.Actor):
         """Which child to stop first, second, ...; for a supervisor to override."""
         return list(reversed(self._life.cell.children))
 
-    # --- pykka's hooks for a new type of actor ---------------------------------------------------
+    # --- pykka's hooks for a new type of actor ----------------------------------------------------
 
     @staticmethod
     def _create_actor_inbox() -> _PykkaInbox:

@@ -85,7 +85,7 @@ class Cell:
         self._watchers: list[Cell] = []
         self._lock = threading.Lock()
 
-    # --- sending ---------------------------------------------------------------------------------
+    # --- sending ----------------------------------------------------------------------------------
 
     def tell(self, message: Message, *, control: bool = False) -> None:
         """See `Ref.tell`."""
@@ -133,7 +133,7 @@ class Cell:
         elif envelope.kind != Shutdown.__kind__:
             self.system.dead_letters.count(envelope.kind)
 
-    # --- ending ----------------------------------------------------------------------------------
+    # --- ending -----------------------------------------------------------------------------------
 
     def request_shutdown(self, future: Future | None = None) -> None:
         """Have it end in order, and do not wait."""
@@ -193,7 +193,7 @@ class Cell:
             future.settle(None, self._dead())
         self.pending.clear()
 
-    # --- reports ---------------------------------------------------------------------------------
+    # --- reports ----------------------------------------------------------------------------------
 
     def born(self) -> bool:
         """`on_start` has ended well. False if the actor was killed meanwhile."""

@@ -7,12 +7,10 @@ messages may hold; each start unpacks them afresh, so no incarnation sees what a
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from actors.actor import Actor
 from actors.message import Message
-
-if TYPE_CHECKING:
-    from actors.actor import Actor
 
 _RESTARTS = ("permanent", "transient", "temporary")
 
@@ -59,6 +57,6 @@ class ChildSpec(Message, kind="actors.child_spec"):
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-        if not isinstance(found, type):
-            raise TypeError(f"{self.target} is not a class")
+        if not isinstance(found, type) or not issubclass(found, Actor):
+            raise TypeError(f"{self.target} is not an Actor class")
         return found

@@ -47,7 +47,7 @@ class Life:
         self._started = False
         self._failure: BaseException | None = None
 
-    # --- for the Actor ---------------------------------------------------------------------------
+    # --- for the Actor ----------------------------------------------------------------------------
 
     def reply_later(self) -> Reply:
         current = self._envelope
@@ -71,7 +71,7 @@ class Life:
         if self._poller is not None:
             self._poller.unwatch(fd)
 
-    # --- the thread ------------------------------------------------------------------------------
+    # --- the thread -------------------------------------------------------------------------------
 
     def run(self) -> None:
         """From birth to report. Never raises."""
@@ -221,7 +221,7 @@ class Life:
             logger.error("%s drops a %s: %s", self.cell.name, envelope.kind, error)
             self._system.dead_letters.count(envelope.kind)
 
-    # --- the end ---------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------
 
     def _failed(self, error: BaseException) -> ExitReason:
         """The reason out of an exception; what its dead frames held is let go of now."""

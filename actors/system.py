@@ -56,7 +56,7 @@ class System:
         self._stopping = False
         self._lock = threading.Lock()
 
-    # --- public ----------------------------------------------------------------------------------
+    # --- public -----------------------------------------------------------------------------------
 
     def start(
         self, actor_class: type[Actor], *args: Any, name: str | None = None, **kwargs: Any
@@ -126,7 +126,7 @@ class System:
     ) -> None:
         self.stop()
 
-    # --- for the runtime -------------------------------------------------------------------------
+    # --- for the runtime --------------------------------------------------------------------------
 
     def launch(
         self,
