@@ -1,9 +1,9 @@
 """Processes for domains, one of them always standing by.
 
 `ProcessPool` is an actor that owns the spare: a fresh interpreter (exec, never a fork of a threaded
-parent) which has already imported what a driver needs and waits for its `Boot` frame, so that a restart does
-not pay for interpreter start-up. Whoever took it says `Refill` when it needs the processor less than
-the next spare does.
+parent) which has already imported what a driver needs and waits for its `Boot` frame, so that a
+restart does not pay for interpreter start-up. Whoever took it says `Refill` when it needs the
+processor less than the next spare does.
 
 PDEATHSIG is tied to the *thread* that started the child, so the pool's thread starts every process
 and outlives every domain. A spare that died while it stood by is noticed by its pidfd when it is

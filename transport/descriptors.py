@@ -69,8 +69,8 @@ def _ascii(text: str) -> str:
 def unpack(records: bytes) -> list[Any]:
     """The arrays in a run of whole records.
 
-    msgpack does not tell whether its input ended within a value, so a nil is put behind the records:
-    only if it comes out as the last value was the last record whole.
+    msgpack does not tell whether its input ended within a value, so a nil is put behind the
+    records: only if it comes out as the last value was the last record whole.
     """
     unpacker = msgpack.Unpacker(use_list=False, raw=False, strict_map_key=False)
     unpacker.feed(records)
