@@ -75,7 +75,8 @@ def _listen(options: argparse.Namespace) -> Iterator[tuple[socket.socket, str]]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=128) as server:
         server.setblocking(False)
-        yield server, f"{host}:{server.getsockname()[1]}"
+        shown = f"[{host}]" if ":" in host else host
+        yield server, f"{shown}:{server.getsockname()[1]}"
 
 
 def serve(options: argparse.Namespace) -> int:

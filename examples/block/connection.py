@@ -354,12 +354,14 @@ class Connection:
                 sent = self.socket.sendmsg(batch)
             except (BlockingIOError, InterruptedError):
                 return
-            count = 0
-            for piece in batch:
-                if sent < len(piece):
-                    break
-                sent -= len(piece)
-                count += 1
+            count = len(batch)
+            if sent == sum(map(len, batch)):
+                sent = 0
+            else:
+                count = 0
+                while sent >= len(batch[count]):
+                    sent -= len(batch[count])
+                    count += 1
             for owner in self._owners[:count]:
                 if owner is not None:
                     self._release(owner)

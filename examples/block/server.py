@@ -148,6 +148,7 @@ class NbdServer(Actor):
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         if connected.family != socket.AF_UNIX:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._numbers += 1
         client = Connection(self._numbers, connected, self._export, self._channel)
         self._clients[client.number] = client
@@ -203,12 +204,12 @@ class NbdServer(Actor):
             client.receive()
         except OSError as error:
             self._drop(client, f"its connection is lost: {error}")
-            return
-        if client.ending:
-            self._send(client)
         else:
-            self._ready.append(client)
-            self._turn()
+            if client.ending:
+                self._send(client)
+            else:
+                self._ready.append(client)
+        self._turn()  # also for the others: they may have waited for what a lost client held
 
     def _on_writable(self, client: Connection) -> None:
         self._send(client)

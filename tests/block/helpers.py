@@ -19,8 +19,14 @@ from typing import Self
 
 import pytest
 
+from actors import Ref, System
 from examples.block import nbd
+from examples.block.disk import Disk
+from examples.block.handshake import Export
+from examples.block.server import Drain, NbdServer
+from hypervisor import Machine, UnixListener
 from tests.block.test_handshake import FLAGS, contexts, go, option, replies
+from transport import connect
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -81,6 +87,17 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def freeze(pid: int) -> None:
+    """SIGSTOP the process; returns when every thread of it has stopped, which takes a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    while any(
+        (tasks / task / "stat").read_text().rpartition(")")[2].split()[0] != "T"
+        for task in os.listdir(tasks)
+    ):
+        os.sched_yield()
+
+
 @dataclass
 class Served:
     """A server in a process of its own."""
@@ -113,8 +130,8 @@ class Served:
         self.process.send_signal(number)
         return self.process.wait(30)
 
-    def client(self, **options: bool) -> Client:
-        return Client(self.where, **options)
+    def client(self, *, structured: bool = True, handshake: bool = True) -> Client:
+        return Client(self.where, structured=structured, handshake=handshake)
 
 
 @contextlib.contextmanager
@@ -151,6 +168,37 @@ def serving(
                 assert not path.exists()
         finally:
             process.kill()
+
+
+@dataclass
+class Here:
+    """A server in this process, with the back end on a thread: quick to start."""
+
+    system: System
+    server: Ref
+    where: str
+
+    def client(self, *, structured: bool = True, handshake: bool = True) -> Client:
+        return Client(self.where, structured=structured, handshake=handshake)
+
+    def drain(self) -> str:
+        """Let it end in order; the kind of its end."""
+        self.server.tell(Drain())
+        return self.system.wait(self.server, 30).reason.kind
+
+
+@contextlib.contextmanager
+def serving_here(image: Path) -> Iterator[Here]:
+    """Serve ``image`` with 8 MiB of buffers, so 2 MiB for the largest request."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(UnixListener(image.parent / "nbd.sock"))
+        machine = stack.enter_context(Machine())
+        machine.start("disk", Disk, str(image), placement="thread")
+        channel = stack.enter_context(connect(machine, "disk", buffer_bytes=8 << 20))
+        export = Export("", image.stat().st_size, False, channel.buffer_limit)
+        system = stack.enter_context(System("nbd"))
+        server = system.start(NbdServer, listener.socket, channel, export, 8 << 20)
+        yield Here(system, server, listener.path)
 
 
 @dataclass

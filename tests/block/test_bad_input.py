@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from examples.block import nbd
-from tests.block.helpers import Client, need, refused, serving
+from tests.block.helpers import Client, freeze, need, refused, serving, serving_here
 from tests.block.test_handshake import FLAGS, go, option
 
 # Without these, root is refused what everybody is refused.
@@ -169,7 +169,7 @@ def test_requests_that_are_not_valid_are_answered_and_the_client_goes_on(
     image: Path, structured: bool
 ) -> None:
     size = image.stat().st_size
-    with serving(image) as served, served.client(structured=structured) as client:
+    with serving_here(image) as served, served.client(structured=structured) as client:
         assert client.ask(nbd.CMD_READ, size, 512)[0] == nbd.EINVAL
         assert client.ask(nbd.CMD_READ, size - 1, 2)[0] == nbd.EINVAL
         assert client.ask(nbd.CMD_READ, 2**64 - 512, 512)[0] == nbd.EINVAL
@@ -190,9 +190,9 @@ def test_requests_that_are_not_valid_are_answered_and_the_client_goes_on(
 def test_requests_that_are_too_large_are_answered_and_the_client_goes_on(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     with image.open("wb") as file:
-        file.truncate(128 << 20)
-    large = 33 << 20
-    with serving(image) as served, served.client() as client:
+        file.truncate(8 << 20)
+    large = 3 << 20
+    with serving_here(image) as served, served.client() as client:
         assert client.ask(nbd.CMD_READ, 0, large)[0] == nbd.EINVAL
         assert client.ask(nbd.CMD_READ, 0, large, flags=nbd.CMD_FLAG_DF)[0] == nbd.EOVERFLOW
         assert client.ask(nbd.CMD_WRITE, 0, data=bytes(large))[0] == nbd.EINVAL
@@ -215,7 +215,7 @@ def test_requests_that_are_too_large_are_answered_and_the_client_goes_on(tmp_pat
 def test_garbage_closes_the_client_that_sent_it_and_nobody_else(
     image: Path, garbage: bytes
 ) -> None:
-    with serving(image) as served, served.client() as other:
+    with serving_here(image) as served, served.client() as other:
         with served.client(handshake=False) as client:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 client.socket.sendall(garbage)
@@ -226,7 +226,7 @@ def test_garbage_closes_the_client_that_sent_it_and_nobody_else(
 @pytest.mark.parametrize("cut", [1, 27, 28, 29, 28 + 100_000])
 def test_half_a_request_changes_nothing(image: Path, cut: int) -> None:
     before = image.read_bytes()
-    with serving(image) as served, served.client() as other:
+    with serving_here(image) as served, served.client() as other:
         with served.client() as client:
             request = nbd.REQUEST.pack(nbd.REQUEST_MAGIC, 0, nbd.CMD_WRITE, 7, 0, 200_000)
             client.socket.sendall((request + b"x" * 200_000)[:cut])
@@ -237,7 +237,7 @@ def test_half_a_request_changes_nothing(image: Path, cut: int) -> None:
 
 
 def test_a_client_that_drops_its_connection_leaves_no_trace(image: Path) -> None:
-    with serving(image) as served, served.client() as other:
+    with serving_here(image) as served, served.client() as other:
         for _ in range(20):
             with served.client() as client:
                 for cookie in range(100):
@@ -276,7 +276,7 @@ def test_what_waits_for_a_back_end_that_is_given_up_is_told(image: Path) -> None
     with serving(image, "--intensity", "0") as served:
         client = Client(served.where)
         with client:
-            os.kill(served.back_end, signal.SIGSTOP)
+            freeze(served.back_end)
             client.send(nbd.CMD_READ, 0, 512)
             os.kill(served.back_end, signal.SIGKILL)
             assert client.reply()[1] == nbd.ESHUTDOWN

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from examples.block import nbd
-from tests.block.helpers import Client, Served, children, serving
+from tests.block.helpers import Client, Served, children, freeze, serving, serving_here
 
 MiB = 1 << 20
 
@@ -23,11 +23,11 @@ def structured(request: pytest.FixtureRequest) -> bool:
 
 
 def test_every_command_of_a_client(image: Path, structured: bool) -> None:
-    with serving(image) as served, served.client(structured=structured) as client:
+    with serving_here(image) as served, served.client(structured=structured) as client:
         expected = bytearray(image.read_bytes())
         assert client.read(0, MiB) == expected[:MiB]
         assert client.read(12345, 6789) == expected[12345 : 12345 + 6789]  # unaligned is allowed
-        for length, flags in [(1, 0), (512, nbd.CMD_FLAG_FUA), (100_000, 0), (3 * MiB, 0)]:
+        for length, flags in [(1, 0), (512, nbd.CMD_FLAG_FUA), (100_000, 0), (2 * MiB - 100, 0)]:
             data = random.Random(length).randbytes(length)
             assert client.ask(nbd.CMD_WRITE, 777, data=data, flags=flags) == (0, b"")
             expected[777 : 777 + length] = data
@@ -58,7 +58,7 @@ def test_one_extent_is_one_extent_when_asked(tmp_path: Path) -> None:
         file.write(b"x" * 4096)
     hole = nbd_extent(MiB // 2, 3)
     rest = nbd_extent(4096, 0) + nbd_extent(MiB // 2 - 4096, 3)
-    with serving(image) as served, served.client() as client:
+    with serving_here(image) as served, served.client() as client:
         assert client.ask(nbd.CMD_BLOCK_STATUS, 0, MiB) == (0, hole + rest)
         one = client.ask(nbd.CMD_BLOCK_STATUS, 0, MiB, flags=nbd.CMD_FLAG_REQ_ONE)
         assert one == (0, hole)
@@ -76,7 +76,7 @@ def test_more_extents_than_fit_are_told_in_part(tmp_path: Path) -> None:
             file.seek(at * 8192)
             file.write(b"x" * 4096)
         file.truncate(8192 * 1000)
-    with serving(image) as served, served.client() as client:
+    with serving_here(image) as served, served.client() as client:
         error, extents = client.ask(nbd.CMD_BLOCK_STATUS, 0, 8192 * 1000)
         assert error == 0
         assert extents == (nbd_extent(4096, 0) + nbd_extent(4096, 3)) * 256
@@ -85,7 +85,7 @@ def test_more_extents_than_fit_are_told_in_part(tmp_path: Path) -> None:
 def test_a_quick_request_overtakes_a_slow_one(image: Path) -> None:
     """Answers come in the order in which they are ready, each to the cookie of its request."""
     data = image.read_bytes()
-    with serving(image) as served, served.client() as client:
+    with serving_here(image) as served, served.client() as client:
         cookies = random.Random(3).sample(range(1 << 60), 300)
         wanted = {}
         for number, cookie in enumerate(cookies):
@@ -101,8 +101,15 @@ def test_a_quick_request_overtakes_a_slow_one(image: Path) -> None:
             assert got == (data[offset : offset + 4096] if offset >= 0 else b"")
 
 
+def test_a_back_end_that_hangs_is_replaced_and_the_client_does_not_notice(image: Path) -> None:
+    with serving(image) as served, served.client() as client:
+        freeze(served.back_end)
+        assert client.read(0, 4096) == image.read_bytes()[:4096]
+        assert served.present_back_end() != served.back_end
+
+
 def test_two_clients_see_each_others_writes(image: Path) -> None:
-    with serving(image) as served, served.client() as one, served.client() as two:
+    with serving_here(image) as served, served.client() as one, served.client() as two:
         for number in range(50):
             data = bytes([number]) * 4096
             writer, reader = (one, two) if number % 2 else (two, one)
@@ -136,24 +143,9 @@ def test_a_client_that_does_not_read_does_not_stop_the_others(image: Path) -> No
         assert cookies == set(range(400))
 
 
-def test_a_client_that_holds_everything_is_closed_when_others_wait(image: Path) -> None:
-    """Two that do not read hold the buffers that a third needs, until the deadline."""
-    with serving(image, "--buffers", "8") as served:
-        lazy = []
-        for _ in range(2):
-            client = served.client()
-            lazy.append(client)
-            ask_for(client, 30, 2 * MiB)
-        with served.client() as other:
-            other.socket.settimeout(40)
-            assert other.read(0, 2 * MiB) == image.read_bytes()[: 2 * MiB]
-        for client in lazy:
-            client.socket.close()
-
-
 def test_a_write_larger_than_every_socket_buffer_arrives_whole(image: Path) -> None:
-    data = random.Random(9).randbytes(8 * MiB)
-    with serving(image) as served, served.client() as client:
+    data = random.Random(9).randbytes(2 * MiB)
+    with serving_here(image) as served, served.client() as client:
         for _ in range(3):
             assert client.ask(nbd.CMD_WRITE, 1, data=data)[0] == 0
     assert image.read_bytes()[1 : 1 + len(data)] == data
@@ -187,7 +179,7 @@ def test_ctrl_c_at_the_terminal_reaches_every_process_and_still_ends_it_in_order
 def test_what_is_in_flight_is_answered_before_it_ends(image: Path) -> None:
     with serving(image) as served, served.client() as client:
         pid = served.back_end
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         client.send(nbd.CMD_WRITE, 0, data=b"y" * 4096)
         wait_for_input(served, client)
         served.process.send_signal(signal.SIGTERM)
@@ -202,13 +194,6 @@ def wait_for_input(served: Served, client: Client) -> None:
     """Wait until the server has taken in what the client sent: what it sends next is refused."""
     client.send(99, cookie=99)
     assert client.reply()[:2] == (99, nbd.EINVAL)
-
-
-def test_clients_that_do_not_read_do_not_hold_up_the_end_for_ever(image: Path) -> None:
-    with serving(image, "--buffers", "8") as served, served.client() as client:
-        ask_for(client, 100, MiB)
-        wait_for_reply(client)
-        assert served.stop() == 0
 
 
 def wait_for_reply(client: Client) -> None:
@@ -230,8 +215,8 @@ def can_connect(where: str) -> bool:
         return client.connect_ex(where) == 0
 
 
-def test_sigkill_leaves_no_process_no_socket_and_no_memory(image: Path) -> None:
-    shm = set(os.listdir("/dev/shm"))
+def test_sigkill_leaves_no_process_and_no_socket(image: Path) -> None:
+    """And so no memory: what is granted has no name, and lives as long as a process that has it."""
     with serving(image) as served, served.client() as client:
         assert client.read(0, 512) == image.read_bytes()[:512]
         others = {pid: os.pidfd_open(pid) for pid in children(served.process.pid)}
@@ -243,4 +228,3 @@ def test_sigkill_leaves_no_process_no_socket_and_no_memory(image: Path) -> None:
             os.close(descriptor)
             assert ended, f"process {pid} is left"
         assert not Path(served.where).exists()
-    assert set(os.listdir("/dev/shm")) == shm
