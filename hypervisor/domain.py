@@ -84,6 +84,8 @@ class ThreadDomain(_Domain):
                 self._child.tell(message, control=True)
             case hc.Kill(text):
                 self.exit(ExitReason("error", "DomainKilled", text, ""))
+            case WhichPid():
+                return None
             case Crash():
                 self.exit(ExitReason("error", "DomainKilled", "it was told to crash", ""))
             case hc.Probe():
@@ -272,4 +274,4 @@ class Crash(Message):
 
 
 class WhichPid(Message):
-    """Answered by the pid of the domain's process."""
+    """Answered by the pid of the domain's process, None for one that has none of its own."""

@@ -13,10 +13,12 @@ from typing import Any, Self
 from actors import (
     Actor,
     ActorDead,
+    ChildExists,
     ChildSpec,
     ChildStatus,
     Exit,
     Message,
+    NoSuchChild,
     Ref,
     StartChild,
     StartFailed,
@@ -109,6 +111,8 @@ class Machine:
 
         Raises:
             DomainStartError: it could not start; nothing of it is left.
+            HypervisorError: a domain of that name exists, or the class cannot be found by its name.
+            ValueError: not a placement, or not a kind of restart.
             MachineFailed: the machine has given up already.
         """
         common = [self._hypervisor, name, name_of(program), list(args), restart]
@@ -130,8 +134,15 @@ class Machine:
         self._ask_supervisor(name, spec)
 
     def stop(self, name: str) -> None:
-        """Stop a domain in an orderly way; its channels end with `ChannelClosed`."""
-        self._supervisor.ask(StopChild(name), timeout=30.0)
+        """Stop a domain in an orderly way; its channels end with `ChannelClosed`.
+
+        Raises:
+            HypervisorError: there is no such domain.
+        """
+        try:
+            self._supervisor.ask(StopChild(name), timeout=_START_TIMEOUT)
+        except NoSuchChild as error:
+            raise HypervisorError(f"there is no domain {name!r}") from error
 
     def pid(self, name: str) -> int:
         """The pid of a process domain's present incarnation.
@@ -139,7 +150,10 @@ class Machine:
         Raises:
             HypervisorError: there is no such domain, or it is placed on a thread.
         """
-        return int(self._ask_domain(name, WhichPid()))
+        pid = self._ask_domain(name, WhichPid())
+        if pid is None:
+            raise HypervisorError(f"domain {name!r} is placed on a thread: it has no process")
+        return int(pid)
 
     def kill(self, name: str) -> None:
         """Crash the domain: SIGKILL to its process, or a failure of its thread's actor.
@@ -178,6 +192,8 @@ class Machine:
     def _ask_supervisor(self, name: str, spec: ChildSpec) -> None:
         try:
             self._supervisor.ask(StartChild(spec), timeout=_START_TIMEOUT)
+        except ChildExists as error:
+            raise HypervisorError(f"there is a domain {name!r} already") from error
         except ActorDead as dead:
             raise MachineFailed(self.wait().reason.text) from dead
         except StartFailed as failure:

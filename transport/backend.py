@@ -182,6 +182,7 @@ class BackEndActor(Actor):
             page_size(slots * descriptors.RECORD_LIMIT), name="xenidc-ring", readonly_to_peers=True
         )
         mapped: list[tuple[int, Mapping]] = []
+        channel: EventChannel | None = None
         try:
             mapped.append((ring_gref, guest.map_grant_ref(peer, ring_gref)))
             mapped.append((memory_gref, guest.map_grant_ref(peer, memory_gref)))
@@ -197,6 +198,8 @@ class BackEndActor(Actor):
             else:
                 for _, mapping in mapped:
                     mapping.close()
+                if channel is not None:
+                    guest.close_port(channel)
                 ring.close()
             return
         self.watch(channel.fileno(), lambda: self._on_event(link))

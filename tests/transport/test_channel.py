@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hypervisor import DomainStartError, Machine, MachineFailed
+from hypervisor import DomainStartError, HypervisorError, Machine, MachineFailed
 from tests.transport.drivers import Broken, Echo, StartsOnce, Zombie
 from transport import (
     BuffersExhausted,
@@ -230,6 +230,50 @@ def test_many_kills_under_load_lose_nothing(machine: Machine) -> None:
         machine.kill("echo")
         ended |= finish(channel, 100)
     assert ended == {(r, n): (r, n) for r in range(5) for n in range(100)}
+
+
+def test_restarts_leave_nothing_behind(machine: Machine) -> None:
+    def descriptors() -> list[str]:
+        names = (os.readlink(entry.path) for entry in os.scandir("/proc/self/fd"))
+        return sorted(name.partition(":")[0] for name in names if not name.startswith("/proc"))
+
+    machine.start("echo", Echo)
+    channel = connect(machine, "echo")
+    with channel.buffer(100_000) as held:
+        held.view[:1] = b"x"
+        for _ in range(3):
+            machine.kill("echo")
+            channel.call("again")
+        machine.pid("echo")
+        before = descriptors()
+        for _ in range(5):
+            machine.kill("echo")
+            channel.call("again")
+        machine.pid("echo")
+        assert descriptors() == before
+
+
+def test_names_of_domains_are_unique_and_must_exist(machine: Machine) -> None:
+    machine.start("echo", Echo, placement="thread")
+    with pytest.raises(HypervisorError, match="already"):
+        machine.start("echo", Echo, placement="thread")
+    for ask in (machine.stop, machine.kill, machine.pid):
+        with pytest.raises(HypervisorError, match="no domain 'other'"):
+            ask("other")
+    with pytest.raises(HypervisorError, match="no process"):
+        machine.pid("echo")
+    machine.kill("echo")
+    assert connect(machine, "echo").call("again") == "again"
+    with pytest.raises(ValueError, match="placement"):
+        machine.start("wrong", Echo, placement="moon")
+
+
+def test_a_class_that_cannot_be_found_by_name_is_refused(machine: Machine) -> None:
+    class Local(Echo):
+        """Nobody can import this."""
+
+    with pytest.raises(HypervisorError, match="inside a function"):
+        machine.start("local", Local)
 
 
 def test_a_stopped_back_end_is_found_out_and_replaced(machine: Machine) -> None:
