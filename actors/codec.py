@@ -1,8 +1,9 @@
 """Messages as bytes: the one form in which anything passes from actor to actor.
 
-A packet is msgpack bytes and the file descriptors that travel beside them. A message is extension
-type 1 around the array [kind, field, field, ...]; a Ref is type 2 (8 bytes of system, 8 of actor,
-big endian); an Fd is type 3 (its index among the packet's descriptors, one byte).
+A packet is msgpack bytes and the file descriptors that travel beside them. A message is the array
+[kind, field, field, ...]; inside another, or in an answer, it is that array as extension type 1. A
+Ref is type 2 (8 bytes of system, 8 of actor, big endian); an Fd is type 3 (its index among the
+packet's descriptors, one byte).
 
 Ownership: `encode` duplicates every Fd and the packet owns the duplicates. `decode` empties the
 packet, whether it succeeds or not: each descriptor is either in an Fd of the message or closed. A
@@ -20,7 +21,7 @@ from msgpack import ExtType
 
 from actors.errors import TooLarge, UnknownRef, WrongType
 from actors.fd import Fd
-from actors.message import Message, message_class
+from actors.message import Message, load_message
 from actors.ref import Ref
 from actors.schema import ANY, deeper
 
@@ -64,14 +65,14 @@ def encode(message: Message, *, limit: int = MAX_BYTES) -> Packet:
     """The packet of one message. Raises WrongType, TooDeep, TooLarge; OSError if dup fails."""
     if not isinstance(message, Message):
         raise WrongType(f"a declared Message expected, not {type(message).__name__}")
-    message.__check__(message, 1)
-    return _pack(message, limit)
+    values, plain = message.__check__(message, 1)
+    return _pack(values, None if plain else _Writer(), limit)
 
 
 def encode_value(value: Any, *, limit: int = MAX_BYTES) -> Packet:
     """Like `encode`, for an answer: None, any msgpack value, or a Message."""
     ANY.check(value, 0)
-    return _pack(value, limit)
+    return _pack(value, _Writer(), limit)
 
 
 def decode(packet: Packet, system: Resolver | None = None, *, limit: int = MAX_BYTES) -> Message:
@@ -79,20 +80,18 @@ def decode(packet: Packet, system: Resolver | None = None, *, limit: int = MAX_B
 
     Raises UnknownKind, UnknownRef, WrongType, TooDeep, TooLarge.
     """
-    message = decode_value(packet, system, limit=limit)
-    if not isinstance(message, Message):
-        raise WrongType(f"a message expected, not {type(message).__name__}")
-    return message
+    reader = _Reader(packet, system)
+    try:
+        return load_message(_unpack(packet.payload, limit), 1, reader)
+    finally:
+        reader.close_unclaimed()
 
 
 def decode_value(packet: Packet, system: Resolver | None = None, *, limit: int = MAX_BYTES) -> Any:
     """The counterpart of `encode_value`."""
-    reader = _Reader(packet.fds, system)
-    packet.fds = ()
+    reader = _Reader(packet, system)
     try:
-        if len(packet.payload) > limit:
-            raise TooLarge(f"{len(packet.payload)} bytes; at most {limit}")
-        return ANY.load(_unpack(packet.payload), 0, reader)
+        return ANY.load(_unpack(packet.payload, limit), 0, reader)
     finally:
         reader.close_unclaimed()
 
@@ -106,9 +105,8 @@ class _Writer:
 
     def default(self, value: Any) -> ExtType:
         if isinstance(value, Message):
-            fields = [value.__kind__]
-            fields += [getattr(value, name) for name, _ in value.__nodes__()]
-            return ExtType(_MESSAGE, msgpack.packb(fields, default=self.default))
+            values = [value.__kind__, *(getattr(value, name) for name, _ in value.__nodes__())]
+            return ExtType(_MESSAGE, msgpack.packb(values, default=self.default))
         if type(value) is Ref:
             self.refs.append(value)
             return ExtType(_REF, value.cell.identity)
@@ -123,25 +121,30 @@ class _Writer:
         raise WrongType(f"{type(value).__name__} cannot be sent")
 
 
-def _pack(value: Any, limit: int) -> Packet:
-    writer = _Writer()
+def _pack(value: Any, writer: _Writer | None, limit: int) -> Packet:
+    """``writer``: None for what is known to hold no Ref, Fd or message."""
     try:
-        if isinstance(value, Message):
-            payload = msgpack.packb(writer.default(value))
+        if writer is None:
+            payload = msgpack.packb(value)
         else:
             payload = msgpack.packb(value, default=writer.default)
         if len(payload) > limit:
             raise TooLarge(f"{len(payload)} bytes; at most {limit}")
     except BaseException as error:
-        for number in writer.fds:
-            os.close(number)
-        if isinstance(error, (OverflowError, UnicodeEncodeError)):
+        if writer is not None:
+            for number in writer.fds:
+                os.close(number)
+        if isinstance(error, (OverflowError, ValueError)):
             raise WrongType(f"cannot be sent: {error}") from None
         raise
+    if writer is None:
+        return Packet(payload)
     return Packet(payload, tuple(writer.fds), tuple(writer.refs))
 
 
-def _unpack(payload: bytes) -> Any:
+def _unpack(payload: bytes, limit: int) -> Any:
+    if len(payload) > limit:
+        raise TooLarge(f"{len(payload)} bytes; at most {limit}")
     try:
         return msgpack.unpackb(payload, strict_map_key=False)
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
@@ -151,18 +154,17 @@ def _unpack(payload: bytes) -> Any:
 class _Reader:
     """The extension types of one packet that is being unpacked."""
 
-    def __init__(self, fds: tuple[int, ...], system: Resolver | None) -> None:
-        self._fds: list[int | None] = list(fds)
+    __slots__ = ("_fds", "_system")
+
+    def __init__(self, packet: Packet, system: Resolver | None) -> None:
+        self._fds: list[int | None] = list(packet.fds)
         self._system = system
+        packet.fds = ()
 
     def revive(self, value: ExtType, depth: int) -> Any:
         code, data = value
         if code == _MESSAGE:
-            depth = deeper(depth)
-            fields = _unpack(data)
-            if type(fields) is not list or not fields:
-                raise WrongType("a message is an array of its kind and its fields")
-            return message_class(fields.pop(0)).__load__(fields, depth, self)
+            return load_message(_unpack(data, len(data)), deeper(depth), self)
         if code == _REF:
             if self._system is None:
                 raise UnknownRef("a reference to an actor cannot come from outside the system")

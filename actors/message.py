@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform
 
 from actors.errors import UnknownKind, WrongType
 from actors.schema import Node, Reader, node_for
@@ -57,18 +57,25 @@ class Message:
         return cls.__cache__
 
     @classmethod
-    def __check__(cls, message: Any, depth: int) -> None:
-        """Raise WrongType or TooDeep if a field does not hold what it declares."""
+    def __check__(cls, message: Any, depth: int) -> tuple[list[Any], bool]:
+        """What goes on the wire, [kind, field, ...], and whether all of that is plain scalars.
+
+        Raises WrongType or TooDeep if a field does not hold what it declares.
+        """
+        values, plain = [cls.__kind__], True
         for name, node in cls.__cache__ or cls.__nodes__():
             value = getattr(message, name)
             if type(value) not in node.exact:
+                plain = False
                 try:
                     node.check(value, depth)
                 except WrongType as error:
                     raise WrongType(f"{cls.__name__}.{name}: {error}") from None
+            values.append(value)
+        return values, plain
 
     @classmethod
-    def __load__(cls, values: list[Any], depth: int, reader: Reader) -> Message:
+    def __load__(cls, values: list[Any], depth: int, reader: Reader) -> Self:
         """The message out of its unpacked fields. Raises WrongType or TooDeep."""
         nodes = cls.__cache__ or cls.__nodes__()
         if len(values) != len(nodes):
@@ -86,14 +93,17 @@ class Message:
             raise WrongType(f"{cls.__name__}: {error}") from error
 
 
-def message_class(kind: str) -> type[Message]:
-    """The class declared for ``kind``. Raises UnknownKind."""
-    try:
-        return _kinds[kind]
-    except (KeyError, TypeError):
+def load_message(values: Any, depth: int, reader: Reader) -> Message:
+    """The message out of [kind, field, ...]. Raises UnknownKind, WrongType, TooDeep."""
+    if type(values) is not list or not values:
+        raise WrongType("a message is an array of its kind and its fields")
+    kind = values.pop(0)
+    cls = _kinds.get(kind) if type(kind) is str else None
+    if cls is None:
         raise UnknownKind(
             f"no message of kind {kind!r:.80} is declared here; import the module that does"
-        ) from None
+        )
+    return cls.__load__(values, depth, reader)
 
 
 def _origin(cls: type[Message]) -> tuple[str, str]:
