@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -217,6 +218,30 @@ def test_buffers_keep_their_contents_over_a_restart(machine: Machine, tmp_path: 
         for buffer, letter in ((held, b"H"), (sent, b"S")):
             assert channel.call("upper", buffer) == 5000
             assert bytes(buffer.view) == letter * 5000
+
+
+def test_a_buffer_that_is_being_written_while_back_ends_die_loses_no_byte(
+    machine: Machine,
+) -> None:
+    machine.start("echo", Echo)
+    channel = connect(machine, "echo")
+    killed = threading.Event()
+
+    def write(view: memoryview) -> int:
+        torn, value = 0, 0
+        while not killed.is_set():
+            value = value % 255 + 1
+            view[:] = bytes([value]) * len(view)
+            torn += bytes(view) != bytes([value]) * len(view)
+        return torn
+
+    with channel.buffer(channel.buffer_limit) as buffer, ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write, buffer.view)
+        for _ in range(4):
+            machine.kill("echo")
+            channel.call("again")
+        killed.set()
+        assert writing.result() == 0
 
 
 def test_many_kills_under_load_lose_nothing(machine: Machine) -> None:
