@@ -175,7 +175,9 @@ class Life:
             mailbox.disarm()
         for watch, mask in ready:
             poller.dispatch(watch, mask)
-            if self.ending is not None or (mailbox.control and not self._handle_control()):
+            if mailbox.control:
+                self._handle_control()
+            if self._over():
                 return
 
     def _handle(self, envelope: Envelope) -> None:
