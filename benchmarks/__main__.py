@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import platform
 import sys
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> int:
     for part in parts:
         if part not in PARTS:
             parser.error(f"there is no part {part!r}; there are {', '.join(PARTS)}")
+    logging.getLogger("actors").addHandler(logging.NullHandler())  # kills are on purpose here
     print(f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}")
     if "round-trip" in parts:
         round_trip.run(options.rounds)
