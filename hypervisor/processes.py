@@ -1,9 +1,10 @@
-"""Processes for domains, one of them always standing by.
+"""Processes for domains, with spares standing by.
 
-`ProcessPool` is an actor that owns the spare: a fresh interpreter (exec, never a fork of a threaded
-parent) which has already imported what a driver needs and waits for its `Boot` frame, so that a
-restart does not pay for interpreter start-up. Whoever took it says `Refill` when it needs the
-processor less than the next spare does.
+`ProcessPool` is an actor that owns the spares: fresh interpreters (exec, never a fork of a threaded
+parent) which have already imported what a driver needs and wait for their `Boot` frame, so that a
+restart does not pay for interpreter start-up. Whoever took one says `Refill` when it needs the
+processor less than the next spare does; with two of them, a second death soon after a first is as
+cheap.
 
 PDEATHSIG is tied to the *thread* that started the child, so the pool's thread starts every process
 and outlives every domain. A spare that died while it stood by is noticed by its pidfd when it is
@@ -17,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+from collections import deque
 from typing import Any
 
 from actors import Actor, Fd, Message
@@ -31,7 +33,7 @@ class TakeProcess(Message):
 
 
 class Refill(Message):
-    """Have the next spare started, if there is none."""
+    """Have spares started until there are as many as there should be."""
 
 
 class Process(Message):
@@ -43,34 +45,40 @@ class Process(Message):
 
 
 class ProcessPool(Actor):
-    """Starts processes, and keeps one in reserve."""
+    """Starts processes, and keeps ``spares`` of them in reserve."""
 
-    def on_start(self) -> None:
+    def __init__(self, spares: int) -> None:
+        super().__init__()
+        self._wanted = spares
         self._preload: list[str] = []
-        self._spare: Process | None = None
+        self._spares: deque[Process] = deque()
 
     def on_stop(self) -> None:
-        if self._spare is not None:
-            end_process(self._spare)
+        for spare in self._spares:
+            end_process(spare)
 
     def on_receive(self, message: Message) -> Any:
         match message:
             case TakeProcess(preload):
                 self._preload = sorted({*self._preload, *preload})
-                taken, self._spare = self._spare, None
-                if taken is None or has_ended(taken.pidfd.fileno()):
-                    if taken is not None:
-                        end_process(taken)
-                    taken = self._start()
+                taken = self._take()
                 reply = self.reply_later()
                 reply.send(taken)
                 _close(taken)
                 return None
             case Refill():
-                if self._spare is None:
-                    self._spare = self._start()
+                while len(self._spares) < self._wanted:
+                    self._spares.append(self._start())
                 return None
         raise TypeError(f"the process pool does not take {type(message).__name__}")
+
+    def _take(self) -> Process:
+        while self._spares:
+            spare = self._spares.popleft()
+            if not has_ended(spare.pidfd.fileno()):
+                return spare
+            end_process(spare)
+        return self._start()
 
     def _start(self) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
