@@ -152,7 +152,7 @@ def test_400_requests_in_flight(served: tuple[Served, Killer | None]) -> None:
         pytest.skip("libnbd's Python binding is not installed: apt-get install python3-libnbd")
     server, killer = served
     while True:
-        run(SYSTEM_PYTHON, "-c", MANY_IN_FLIGHT, server.uri, "3" if killer is None else "20")
+        run(SYSTEM_PYTHON, "-c", MANY_IN_FLIGHT, server.uri, "3" if killer is None else "6")
         if enough(killer):
             return
 
