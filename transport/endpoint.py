@@ -141,17 +141,16 @@ class FrontEndActor(Actor):
 
     def on_stop(self) -> None:
         epoch, self._epoch = self._epoch, None
+        failed = self.exit_reason.kind == "error"
         self._front.end(
-            ChannelClosed(f"the endpoint failed: {self.exit_reason}")
-            if self.exit_reason.kind == "error"
-            else None
+            ChannelClosed(f"the endpoint failed: {self.exit_reason}") if failed else None
         )
         if epoch is not None:
             epoch.take_back()
             with suppress(HypervisorError):  # the back end went too: there is nobody left to tell
                 self._guest.switch(self._front_id, epoch.number, CLOSED)
         self._machine.unregister(self._channel)
-        self._front.dispose()
+        self._front.dispose(failed=failed)
 
     @property
     def device(self) -> str:

@@ -472,11 +472,16 @@ class FrontEnd:
             raise_event(self._wake.fileno())
         self.settled.set()
 
-    def dispose(self) -> None:
-        """Give back memory and descriptors; buffers read zeros from now on."""
+    def dispose(self, *, failed: bool) -> None:
+        """Give back memory and descriptors; buffers read zeros from now on.
+
+        After a failure the eventfd stays, readable, until the channel is garbage: nobody told the
+        event loop that selects it.
+        """
         with self._lock:
             self._memory.close()
-            self._wake.close()
+            if not failed:
+                self._wake.close()
 
     def _fault(self, link: Link, error: RemoteProtocolError) -> None:
         """The back end is broken: stop listening to it, and have it replaced."""

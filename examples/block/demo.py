@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import IO, NoReturn, Protocol
 
 from actors import ActorError
 from examples.block import plan
@@ -97,13 +97,14 @@ def run(options: argparse.Namespace, program: type[BackEnd] = Disk) -> Outcome:
     """Make the image, run the load with its faults, and compare the whole disk at the end."""
     size = options.size << 20
     with (
-        tempfile.TemporaryDirectory(prefix="xenidc-demo-", dir=_room_for(size)) as folder,
+        # Without a name, so that nothing is left of it even when this process is killed; the back
+        # end opens it through us.
+        tempfile.TemporaryFile(dir=_room_for(size)) as image,
         _progress() as progress,
         Machine(intensity=options.kills + 10, period=10.0, watchdog=WATCHDOG) as machine,
     ):
-        path = os.path.join(folder, "disk.img")
-        oracle = _make_image(path, options.seed, size, progress)
-        machine.start("disk", program, path)
+        oracle = _make_image(image, options.seed, size, progress)
+        machine.start("disk", program, f"/proc/{os.getpid()}/fd/{image.fileno()}")
         with connect(machine, "disk") as channel:
             load = Load(channel, oracle)
             mean = max(100, _MEAN_REQUESTS * options.size)
@@ -155,13 +156,13 @@ def main(argv: list[str], program: type[BackEnd] = Disk) -> int:
     return 0 if outcome.good else 1
 
 
-def _make_image(path: str, seed: int, size: int, progress: Progress) -> Oracle:
+def _make_image(image: IO[bytes], seed: int, size: int, progress: Progress) -> Oracle:
     contents = bytearray()
-    with open(path, "wb") as image:
-        for piece in plan.contents(seed, size):
-            image.write(piece)
-            contents += piece
-            progress("image", len(contents) / size)
+    for piece in plan.contents(seed, size):
+        image.write(piece)
+        contents += piece
+        progress("image", len(contents) / size)
+    image.flush()
     return Oracle(contents)
 
 

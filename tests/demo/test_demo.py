@@ -122,6 +122,22 @@ def test_a_run_leaves_no_image_behind(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_left_of_a_run_that_was_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "examples.block", "demo", "--size", "8", "--seconds", "60"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline().startswith(b"a 8 MiB disk")
+        run.kill()
+        run.stdout.read()  # ends when the last process that could write there has ended
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.stress
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(10))
