@@ -114,6 +114,7 @@ def run(options: argparse.Namespace, program: type[BackEnd] = Disk) -> Outcome:
                 number = signal.SIGKILL if kind == plan.KILL else signal.SIGSTOP
                 os.kill(machine.pid("disk"), number)
 
+            print(f"the first back end is process {machine.pid('disk')}", flush=True)
             began = time.monotonic()
             load.run(
                 plan.steps(options.seed, size),

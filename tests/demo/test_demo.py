@@ -133,6 +133,7 @@ def test_nothing_is_left_of_a_run_that_was_killed(tmp_path: Path) -> None:
     ) as run:
         assert run.stdout is not None
         assert run.stdout.readline().startswith(b"a 8 MiB disk")
+        assert run.stdout.readline().startswith(b"the first back end is process")
         run.kill()
         run.stdout.read()  # ends when the last process that could write there has ended
     assert list(tmp_path.iterdir()) == []
