@@ -2,22 +2,24 @@
 end.
 
 The cell is what a `Ref` points to. It outlives the actor, and everything here may be called from
-any thread; what happens in the actor's own thread is in life.py.
+any thread; what happens where the actor runs is in life.py.
 
 Rules: `report` is the one place where an actor ends for others, and only its first call counts.
 The mailbox is closed before that, so nobody who has seen the report can still send. A start that
-fails is reported to the starter alone (StartFailed) and to monitors, not as an `Exit` to the
-parent as well.
+fails is reported to the starter alone (StartFailed) and to monitors, unless the starter did not
+wait for it (`announces`): then its parent gets a `Started` or an `Exit`.
 
-Who wakes whom: `report` and `born` release the starter; the thread's end releases `stop` and
-`wait`.
+Who wakes whom: `report` and `born` release the starter; `finish`, the last act of the actor,
+releases `stop` and `wait`; the report of a child pokes its parent, which may be waiting for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING
+from _thread import allocate_lock
+from typing import TYPE_CHECKING, Any
 
 from actors.codec import Packet, encode
 from actors.errors import (
@@ -26,12 +28,15 @@ from actors.errors import (
     MailboxFull,
     StopTimeout,
     UnknownRef,
+    WouldBlock,
 )
 from actors.future import Future
+from actors.here import here
 from actors.mailbox import Envelope, Mailbox, Verdict
 from actors.message import Message
 from actors.ref import Ref
-from actors.signals import KILLED, Down, Exit, ExitReason, Shutdown
+from actors.runtime import Lock, acquire_within
+from actors.signals import KILLED, Down, Exit, ExitReason, Shutdown, Started
 
 if TYPE_CHECKING:
     from actors.actor import Actor
@@ -41,18 +46,39 @@ if TYPE_CHECKING:
 logger = logging.getLogger("actors")
 
 
-class _Here(threading.local):
-    """Which actor the current thread runs, if any; and which life is making its actor just now."""
-
-    cell: Cell | None = None
-    birth: Life | None = None
-
-
-here = _Here()
-
-
 class Cell:
     """``identity``: 16 bytes, unique. ``shutdown``: seconds that its parent gives it to end."""
+
+    __slots__ = (
+        "__weakref__",
+        "_ended",
+        "_links",
+        "_lock",
+        "_waiters",
+        "_watchers",
+        "actor_class",
+        "announces",
+        "born_at",
+        "cause",
+        "children",
+        "handled",
+        "identity",
+        "life",
+        "mailbox",
+        "name",
+        "parent",
+        "pending",
+        "pooled",
+        "reason",
+        "registered",
+        "restarts",
+        "shutdown",
+        "started",
+        "stoppers",
+        "system",
+        "thread",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -67,83 +93,171 @@ class Cell:
         self.identity = identity
         self.name = name
         self.actor_class = actor_class
+        self.pooled = actor_class.pooled
         self.parent = parent
         self.shutdown = shutdown
-        self.sleeper = system.new_sleeper()
-        self.mailbox = Mailbox(
-            actor_class.mailbox_count, actor_class.mailbox_bytes, self.sleeper.wake
-        )
+        self.mailbox = Mailbox(actor_class.mailbox_count, actor_class.mailbox_bytes)
+        self.life: Life | None = None  # as long as it has not ended
         self.children: dict[Cell, None] = {}  # in the order of their start
-        self.pending: set[Future] = set()  # asks that the actor has taken and will answer later
-        self.stoppers: list[Future] = []  # pykka's stop(): answered when the actor has ended
-        self.thread: threading.Thread
+        self.pending: dict[Future, None] = {}  # asks that it has taken and will answer later
+        self.stoppers: list[Future] | None = None  # pykka's stop(): answered when it has ended
+        self.thread: threading.Thread | None = None  # its own, if it has one
         self.reason: ExitReason | None = None
         self.started = False
+        self.announces = False
+        self.registered = False
+        self.restarts = 0  # how often its supervisor has started its predecessors again
+        self.born_at = system.now()
+        self.handled = 0  # messages
+        self.trace = 0  # of the message in hand
         self.cause: BaseException | None = None  # of a failed start, until it has been raised
-        self._birth = threading.Event()
-        self._stopped: threading.Event | None = None  # pykka's flag
-        self._watchers: list[Cell] = []
-        self._lock = threading.Lock()
+        self._ended = False
+        self._waiters: list[tuple[bool, Lock]] | None = None  # (for the end, what to release)
+        self._watchers: list[tuple[Cell, int]] | None = None
+        self._links: dict[Cell, None] | None = None
+        self._lock = allocate_lock()
 
     # --- sending ----------------------------------------------------------------------------------
 
-    def tell(self, message: Message, *, control: bool = False) -> None:
+    def tell(
+        self, message: Message, *, control: bool = False, reply_to: Cell | None = None
+    ) -> None:
         """See `Ref.tell`."""
-        envelope = Envelope(message.__kind__, self.pack(message))
-        match self.mailbox.put(envelope, control):
-            case Verdict.FULL:
-                envelope.packet.close()
-                raise self._full()
-            case Verdict.CLOSED:
-                self.refuse(envelope)
+        sender = here.cell
+        system = self.system
+        envelope = Envelope(
+            message.__kind__,
+            self.pack(message),
+            None,
+            reply_to or sender,
+            system.next_trace() if sender is None else sender.trace,
+        )
+        if (simulation := system.simulation) is not None and not control:
+            for copy in simulation.on_tell(self, message, envelope):
+                self.deliver(copy)
+        else:
+            self.deliver(envelope, control)
+
+    def deliver(self, envelope: Envelope, control: bool = False) -> None:
+        """Queue a tell, or account for it. Raises MailboxFull."""
+        verdict = self.mailbox.put(envelope, control)
+        if verdict is Verdict.CLOSED:
+            self.refuse(envelope)
+        elif verdict is Verdict.FULL:
+            self._make_room(envelope, self.actor_class.mailbox_patience)
 
     def ask(self, message: Message, timeout: float, *, waits: bool = True) -> Future:
         """See `Ref.ask`. ``waits``: the caller will do nothing else before it has the answer."""
-        if waits and here.cell is self:
-            raise ActorError(f"{self.name} asks itself, and would wait for ever")
         system = self.system
-        future = Future(self.name, system.now() + timeout, system, system.now)
-        self.post(message, future)
+        asker = here.cell
+        if waits and asker is not None:
+            if asker is self:
+                raise ActorError(f"{self.name} asks itself, and would wait for ever")
+            asker.may_block(f"asks {self.name}")
+        future = Future(self.name, system.now() + timeout, system, system.runtime, self)
+        self.post(message, future, claim=waits and self.pooled, patience=timeout)
         return future
 
-    def post(self, message: Message, future: Future | None) -> None:
-        """Queue it with the future to answer. Raises MailboxFull, MessageError."""
-        envelope = Envelope(message.__kind__, self.pack(message), future)
-        match self.mailbox.put(envelope):
-            case Verdict.FULL:
-                envelope.packet.close()
-                raise self._full()
-            case Verdict.CLOSED:
-                self.refuse(envelope)
+    def post(
+        self, message: Message, future: Future | None, claim: bool = False, patience: float = 0.0
+    ) -> None:
+        """Queue it with the future to answer. Raises MailboxFull, MessageError.
+
+        ``claim``: if the actor rests, run it here and now, until the future is settled. Whoever
+        waits for an answer may as well work for it: that saves two changes of threads.
+        """
+        sender = here.cell
+        system = self.system
+        envelope = Envelope(
+            message.__kind__,
+            self.pack(message),
+            future,
+            sender,
+            system.next_trace() if sender is None else sender.trace,
+        )
+        if system.simulation is not None:
+            claim = False
+            system.simulation.on_ask(self, message)
+        verdict = self.mailbox.put(envelope, claim=claim)
+        if verdict is Verdict.CLAIMED:
+            assert self.life is not None
+            system.runtime.lend(self.life, future)
+        elif verdict is Verdict.CLOSED:
+            self.refuse(envelope)
+        elif verdict is Verdict.FULL:
+            self._make_room(envelope, min(patience, self.actor_class.mailbox_patience))
 
     def pack(self, message: Message) -> Packet:
         """The packet for this actor. Raises MessageError, also for a Ref of another system."""
         packet = encode(message)
-        for ref in packet.refs:
-            if ref.cell.system is not self.system:
-                packet.close()
-                raise UnknownRef(f"{ref.name} is of another system than {self.name}")
+        if packet.refs:
+            for ref in packet.refs:
+                if ref.cell.system is not self.system:
+                    packet.close()
+                    raise UnknownRef(f"{ref.name} is of another system than {self.name}")
         return packet
 
-    def refuse(self, envelope: Envelope) -> None:
+    def refuse(self, envelope: Envelope, why: str = "dead") -> None:
         """Account for what a closed mailbox did not take, or had left."""
         envelope.packet.close()
         if envelope.future is not None:
             envelope.future.settle(None, self._dead())
         elif envelope.kind != Shutdown.__kind__:
-            self.system.dead_letters.count(envelope.kind)
+            self.system.dead_letters.add(envelope.kind, self, envelope.sender, why)
+
+    def _make_room(self, envelope: Envelope, patience: float) -> None:
+        """What the actor's class says to do about a full mailbox. Raises MailboxFull."""
+        policy = self.actor_class.mailbox_policy
+        mailbox = self.mailbox
+        verdict = Verdict.FULL
+        if policy == "drop_oldest":
+            while verdict is Verdict.FULL and (oldest := mailbox.drop_oldest()) is not None:
+                self._dropped(oldest)
+                verdict = mailbox.put(envelope)
+        elif policy == "block" and (here.cell is None or not here.cell.pooled):
+            runtime = self.system.runtime
+            deadline = runtime.now() + patience
+            lock = runtime.lock(f"room in the mailbox of {self.name}")
+            lock.acquire()
+            while (verdict := mailbox.put(envelope, waiter=lock)) is Verdict.FULL:
+                if not acquire_within(lock, deadline - runtime.now()):
+                    mailbox.give_up(lock)
+                    break
+        if verdict is Verdict.FULL:
+            envelope.packet.close()
+            raise MailboxFull(
+                f"the mailbox of {self.name} is full: {mailbox.depth} messages, "
+                f"{mailbox.bytes} bytes"
+            )
+        if verdict is Verdict.CLOSED:
+            self.refuse(envelope)
+
+    def _dropped(self, envelope: Envelope) -> None:
+        envelope.packet.close()
+        if envelope.future is not None:
+            envelope.future.settle(None, MailboxFull(f"{self.name} dropped it for a newer message"))
+        self.system.dead_letters.add(envelope.kind, self, envelope.sender, "overflow")
 
     # --- ending -----------------------------------------------------------------------------------
 
-    def request_shutdown(self, future: Future | None = None) -> None:
-        """Have it end in order, and do not wait."""
-        envelope = Envelope(Shutdown.__kind__, encode(Shutdown()), future)
+    def request_shutdown(
+        self,
+        future: Future | None = None,
+        *,
+        drain: bool = False,
+        reason: ExitReason | None = None,
+    ) -> None:
+        """Have it end in order, and do not wait. ``drain``: after what is queued by now."""
+        if drain:
+            self.mailbox.drain()
+        packet = encode(Shutdown(drain, reason))
+        envelope = Envelope(Shutdown.__kind__, packet, future)
         if self.mailbox.put(envelope, control=True) is Verdict.CLOSED:
             self.refuse(envelope)
 
-    def stop(self, timeout: float | None) -> None:
+    def stop(self, timeout: float | None, *, drain: bool = False) -> None:
         """See `Ref.stop`."""
-        self.request_shutdown()
+        self.request_shutdown(drain=drain)
         if not self.is_above(here.cell) and not self.ends_within(timeout):
             raise StopTimeout(f"{self.name} has not ended within {timeout} s")
 
@@ -164,9 +278,12 @@ class Cell:
             child.request_shutdown()
 
     def ends_within(self, timeout: float | None) -> bool:
-        """Wait until its thread has ended, at most ``timeout`` seconds (None: however long)."""
-        self.thread.join(None if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX))
-        return not self.thread.is_alive()
+        """Wait until it has ended and its thread is joined, at most ``timeout`` seconds."""
+        if not self._wait_for(end=True, timeout=timeout):
+            return False
+        if self.thread is not None and self.thread is not threading.current_thread():
+            self.thread.join()  # it has done its last act
+        return True
 
     def is_above(self, cell: Cell | None) -> bool:
         """Whether ``cell`` is this actor, or one under it."""
@@ -174,18 +291,30 @@ class Cell:
             cell = cell.parent
         return cell is self
 
+    def may_block(self, what: str) -> None:
+        """Raises WouldBlock if this actor, which ``what`` is about to wait, shares its thread."""
+        if self.pooled:
+            raise WouldBlock(
+                f"{self.name} {what}, and would wait, but shares its thread with others: "
+                f"tell instead, or set `pooled = False` on {self.actor_class.__name__}"
+            )
+
     def close(self) -> None:
         """Take no more messages, and answer or count all that were accepted but not handled."""
         left, current = self.mailbox.close()
-        if self._stopped is not None:
-            self._stopped.set()
         for envelope in left:
             if envelope.kind == Shutdown.__kind__ and envelope.future is not None:
-                self.stoppers.append(envelope.future)
+                self.add_stopper(envelope.future)
             else:
                 self.refuse(envelope)
         if current is not None and current.future is not None:
-            self.pending.add(current.future)
+            self.pending[current.future] = None
+
+    def add_stopper(self, future: Future) -> None:
+        """Settle ``future`` when the actor has ended."""
+        if self.stoppers is None:
+            self.stoppers = []
+        self.stoppers.append(future)
 
     def fail_pending(self) -> None:
         """Nobody will answer the asks that the actor had taken."""
@@ -193,70 +322,149 @@ class Cell:
             future.settle(None, self._dead())
         self.pending.clear()
 
+    def finish(self) -> None:
+        """The very last act of the actor: release whoever waits for its end."""
+        for future in self.stoppers or ():
+            future.settle(None)
+        self.stoppers = None
+        self.life = None
+        with self._lock:
+            self._ended = True
+            waiters, self._waiters = self._waiters, None
+        for _, lock in waiters or ():
+            lock.release()
+
     # --- reports ----------------------------------------------------------------------------------
 
     def born(self) -> bool:
         """`on_start` has ended well. False if the actor was killed meanwhile."""
         with self._lock:
             self.started = self.reason is None
-        self._birth.set()
+        self._release_starters()
+        if self.started and self.announces:
+            self._tell_parent(Started(Ref(self), self.name))
         return self.started
 
     def wait_until_born(self) -> bool:
         """Whether it started; else `reason` says why not."""
-        self._birth.wait()
+        self._wait_for(end=False, timeout=None)
         return self.started
 
     def report(self, reason: ExitReason) -> bool:
-        """The actor has ended: tell parent, monitors and log. False if that was done."""
+        """The actor has ended: tell parent, monitors, links and log. False if that was done."""
         with self._lock:
             if self.reason is not None:
                 return False
             self.reason = reason
-            watchers, self._watchers = self._watchers, []
+            watchers, self._watchers = self._watchers, None
+            links, self._links = self._links, None
+        if self.registered:
+            self.system.forget_name(self)
+        if (simulation := self.system.simulation) is not None:
+            simulation.on_end(self, reason)
         parent = self.parent
         if parent is not None:
             parent.children.pop(self, None)
-        if self.started:
-            if reason.kind == "error":
-                trace = f"\n{reason.traceback}" if reason.traceback else ""
-                logger.error("%s has failed: %s%s", self.name, reason, trace)
-            if parent is not None and not parent.mailbox.closed:  # else it waits for us by itself
-                parent.tell(Exit(Ref(self), self.name, reason), control=True)
-        self._birth.set()
-        for watcher in watchers:
-            self._down(watcher)
+        if self.started and reason.kind == "error":
+            trace = f"\n{reason.traceback}" if reason.traceback else ""
+            logger.error("%s has failed: %s%s", self.name, reason, trace)
+        if self.started or self.announces:
+            self._tell_parent(Exit(Ref(self), self.name, reason))
+        if parent is not None:
+            parent.mailbox.poke()
+        self._release_starters()
+        for watcher, monitor in watchers or ():
+            self._down(watcher, monitor)
+        for other in links or ():
+            other.unlink(self)
+            other.linked_end(self, reason)
         return True
 
-    def monitor(self, watcher: Cell) -> None:
+    def monitor(self, watcher: Cell, monitor: int) -> None:
         """Tell ``watcher`` when this actor has ended; at once if it has."""
         with self._lock:
             if self.reason is None:
-                self._watchers.append(watcher)
+                if self._watchers is None:
+                    self._watchers = []
+                self._watchers.append((watcher, monitor))
                 return
-        self._down(watcher)
+        self._down(watcher, monitor)
 
-    def bind(self, stopped: threading.Event) -> None:
-        """Keep pykka's flag in step."""
-        self._stopped = stopped
-        if self.mailbox.closed:
-            stopped.set()
+    def demonitor(self, watcher: Cell, monitor: int) -> None:
+        """Do not tell it; nothing if it has been told already."""
+        with self._lock, contextlib.suppress(ValueError):
+            if self._watchers is not None:
+                self._watchers.remove((watcher, monitor))
 
-    def _down(self, watcher: Cell) -> None:
+    def link(self, other: Cell) -> bool:
+        """One half of a link. False if this actor has ended already."""
+        with self._lock:
+            if self.reason is not None:
+                return False
+            if self._links is None:
+                self._links = {}
+            self._links[other] = None
+            return True
+
+    def unlink(self, other: Cell) -> None:
+        """One half of it; nothing if there is no link."""
+        with self._lock:
+            if self._links is not None:
+                self._links.pop(other, None)
+
+    def linked_end(self, other: Cell, reason: ExitReason) -> None:
+        """``other``, to which this actor was linked, has ended."""
+        if self.actor_class.traps_exits:
+            self.tell(Exit(Ref(other), other.name, reason), control=True)
+        elif reason.kind == "shutdown":
+            self.request_shutdown()
+        elif reason.failed:
+            text = f"linked to {other.name}, which ended: {reason}"
+            self.request_shutdown(reason=ExitReason("error", "LinkedExit", text, reason.traceback))
+
+    def _tell_parent(self, message: Message) -> None:
+        parent = self.parent
+        if parent is not None and not parent.mailbox.closed:  # else it waits for us by itself
+            parent.tell(message, control=True)
+
+    def _down(self, watcher: Cell, monitor: int) -> None:
         assert self.reason is not None
-        watcher.tell(Down(Ref(self), self.name, self.reason), control=True)
+        watcher.tell(Down(Ref(self), self.name, self.reason, monitor), control=True)
 
     def _dead(self) -> ActorDead:
         return ActorDead(f"{self.name} has ended ({self.reason or 'it is ending'})")
-
-    def _full(self) -> MailboxFull:
-        mailbox = self.mailbox
-        return MailboxFull(
-            f"the mailbox of {self.name} is full: {len(mailbox.data)} messages, "
-            f"{mailbox.bytes} bytes"
-        )
 
     def exit_report(self) -> Exit:
         """What its parent was or would have been told. The actor must have ended."""
         assert self.reason is not None
         return Exit(Ref(self), self.name, self.reason)
+
+    # --- waiting ----------------------------------------------------------------------------------
+
+    def _reached(self, *, end: bool) -> bool:
+        return self._ended if end else self.started or self.reason is not None
+
+    def _wait_for(self, *, end: bool, timeout: float | None) -> bool:
+        if self._reached(end=end):
+            return True
+        if here.cell is not None:
+            here.cell.may_block(f"waits for the {'end' if end else 'start'} of {self.name}")
+        lock: Any = self.system.runtime.lock(f"the {'end' if end else 'start'} of {self.name}")
+        lock.acquire()
+        with self._lock:
+            if self._reached(end=end):
+                return True
+            if self._waiters is None:
+                self._waiters = []
+            self._waiters.append((end, lock))
+        return acquire_within(lock, timeout) or self._reached(end=end)
+
+    def _release_starters(self) -> None:
+        if self._waiters is None:
+            return
+        with self._lock:
+            waiters = self._waiters or []
+            self._waiters = [waiter for waiter in waiters if waiter[0]]
+        for end, lock in waiters:
+            if not end:
+                lock.release()

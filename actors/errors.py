@@ -35,6 +35,14 @@ class MailboxFull(ActorError):
     """The mailbox is at its bound of messages or bytes. The message was not accepted."""
 
 
+class WouldBlock(ActorError):
+    """An actor that shares its thread with others was about to wait, and so to hold them up."""
+
+
+class NameTaken(ActorError):
+    """Another actor of this system is registered under that name, and alive."""
+
+
 class ChildExists(ActorError):
     """A supervisor has a child of that name already."""
 
@@ -63,7 +71,10 @@ class StartFailed(ActorError):
 
 
 class RemoteActorError(ActorError):
-    """The other actor's handler raised; attributes as in `StartFailed`."""
+    """The other actor's handler raised; attributes as in `StartFailed`.
+
+    Its traceback, text from the other actor, is a note of this exception, and so is printed with it.
+    """
 
     def __init__(self, name: str, reason: ExitReason) -> None:
         super().__init__(f"{name} failed: {reason}")
@@ -72,6 +83,8 @@ class RemoteActorError(ActorError):
         self.error = reason.error
         self.text = reason.text
         self.traceback = reason.traceback
+        if reason.traceback:
+            self.add_note(f"in {name}:\n{reason.traceback.rstrip()}")
 
 
 class RestartIntensityExceeded(ActorError):

@@ -1,4 +1,4 @@
-"""The answer to an ask, from the asker's side (`Future`) and from the answerer's (`Reply`).
+"""The answer to an ask, from the asker's side; `Reply` is the answerer's.
 
 A future is settled exactly once, and the first to do so wins: the answer, the end of the actor, or
 the asker's own deadline. Whoever comes later is told so (`settle` returns False) and closes
@@ -9,43 +9,54 @@ It is a `pykka.Future`, so that pykka's references can ask our actors.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from _thread import allocate_lock
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pykka
 
 from actors.codec import Packet, Resolver, decode_value
 from actors.errors import ActorError, AskTimeout
-from actors.waiting import acquire_within
+from actors.here import here
+from actors.runtime import Lock, Runtime, acquire_within
+
+if TYPE_CHECKING:
+    from actors.cell import Cell
 
 _ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
 class Future(pykka.Future[Any]):
-    """``deadline``: on ``clock`` in seconds; None waits for ever. ``who`` is asked (for errors)."""
+    """``deadline``: on the runtime's clock in seconds; None waits for ever.
+
+    ``who`` is asked (for errors), and ``cell`` is it.
+    """
 
     def __init__(
         self,
         who: str = "the actor",
         deadline: float | None = None,
         system: Resolver | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        runtime: Runtime | None = None,
+        cell: Cell | None = None,
     ) -> None:
         super().__init__()
         self.system = system
+        self.runtime = runtime
+        self.cell = cell
         self._who = who
         self._deadline = deadline
-        self._clock = clock
-        self._right = allocate_lock()  # whoever acquires it is the one who settles
-        self._latch = allocate_lock()  # held until settled; then it only keeps waiters apart
-        self._latch.acquire()
+        self._lock = allocate_lock()
+        self._latch: Lock | None = None  # made by the first who has to wait
+        self._callback: Callable[[], object] | None = None
         self._packet: Packet | None = None
         self._value: Any = None
         self._error: BaseException | None = None
+        self._settled = False
 
     def settle(self, packet: Packet | None, error: BaseException | None = None) -> bool:
         """Answer with a packet (None: the answer is None) or an error. False if it is too late."""
@@ -53,7 +64,7 @@ class Future(pykka.Future[Any]):
 
     @property
     def settled(self) -> bool:
-        return self._right.locked()
+        return self._settled
 
     def result(self, timeout: float | None = None) -> Any:
         """The answer. Waits at most ``timeout`` seconds, and never beyond the ask's own deadline.
@@ -61,40 +72,90 @@ class Future(pykka.Future[Any]):
         Raises AskTimeout; else what `Ref.ask` raises. When the deadline has passed the ask is over:
         a later answer is dropped. After a mere ``timeout`` one may ask for the result again.
         """
-        if not self._wait(timeout):
+        if not self._settled and not self._wait(timeout):
             raise AskTimeout(f"{self._who} has not answered yet, after {timeout} s")
+        if self._packet is not None:
+            with self._lock:
+                if self._packet is not None:  # nobody else has done it meanwhile
+                    try:
+                        self._value = decode_value(self._packet, self.system)
+                    except ActorError as error:
+                        self._error = error
+                    self._packet = None
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    async def result_async(self) -> Any:
+        """Like `result`, for coroutines: the event loop goes on meanwhile."""
+        loop = asyncio.get_running_loop()
+        settled = loop.create_future()
+
+        def wake() -> None:
+            if not settled.done():
+                settled.set_result(None)
+
+        def wake_safely() -> None:
+            loop.call_soon_threadsafe(wake)
+
+        timer = None
+        if self._deadline is not None:
+            timer = loop.call_later(max(0.0, self._deadline - self._now()), self._expire)
+        self.on_settled(wake_safely)
         try:
-            if self._packet is not None:
-                packet, self._packet = self._packet, None
-                try:
-                    self._value = decode_value(packet, self.system)
-                except ActorError as error:
-                    self._error = error
-            if self._error is not None:
-                raise self._error
-            return self._value
+            await settled
         finally:
-            self._latch.release()
+            self._callback = None
+            if timer is not None:
+                timer.cancel()
+        return self.result()
+
+    def on_settled(self, callback: Callable[[], object]) -> None:
+        """Call it when it is settled, by whoever settles it; perhaps twice if that is just now."""
+        self._callback = callback
+        if self._settled:
+            callback()
+
+    def _expire(self) -> None:
+        self.settle(None, AskTimeout(f"{self._who} did not answer in time"))
+
+    def _now(self) -> float:
+        return time.monotonic() if self.runtime is None else self.runtime.now()
 
     def _finish(self, packet: Packet | None, value: Any, error: BaseException | None) -> bool:
-        if not self._right.acquire(False):
-            return False
-        self._packet, self._value, self._error = packet, value, error
-        self._latch.release()
+        with self._lock:
+            if self._settled:
+                return False
+            self._packet, self._value, self._error = packet, value, error
+            self._settled = True
+            latch = self._latch
+        if latch is not None:
+            latch.release()
+        if (callback := self._callback) is not None:
+            callback()
         return True
 
     def _wait(self, timeout: float | None) -> bool:
-        """Acquire the latch. False if ``timeout`` came first."""
-        if self._latch.acquire(False):
+        """Whether it was settled before ``timeout``; at the deadline it settles itself."""
+        if here.cell is not None:
+            here.cell.may_block(f"waits for the answer of {self._who}")
+        with self._lock:
+            if self._settled:
+                return True
+            if self._latch is None:
+                new = allocate_lock() if self.runtime is None else self.runtime.lock(self)
+                new.acquire()
+                self._latch = new
+            latch = self._latch
+        left = None if self._deadline is None else self._deadline - self._now()
+        ours = left is not None and (timeout is None or left <= timeout)
+        if acquire_within(latch, left if ours else timeout):
+            latch.release()  # for the next one who waits
             return True
-        if self._deadline is not None:
-            left = self._deadline - self._clock()
-            if timeout is None or left <= timeout:
-                if acquire_within(self._latch, left):
-                    return True
-                self.settle(None, AskTimeout(f"{self._who} did not answer in time"))
-                return self._latch.acquire()
-        return acquire_within(self._latch, timeout)
+        if ours:
+            self._expire()
+            return True
+        return False
 
     def get(self, *, timeout: float | None = None) -> Any:
         """The word of pykka for `result`."""

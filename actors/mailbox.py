@@ -3,10 +3,15 @@
 The data lane is bounded by count and by bytes. The control lane has neither bound and is taken
 first: a flood of data can neither delay it nor have it refused. `close` is atomic with `put`:
 every envelope was either taken, or is in what `close` returns, or was refused with CLOSED. So the
-closer can answer all that was ever accepted, including the one in hand (`current`).
+closer can answer all that was ever accepted, including the one in hand (`current`) and those put
+aside (`stash`), which count for the bounds until they are taken again.
 
-Who wakes whom: one consumer takes. Before it sleeps it arms the mailbox; the first put (or the
-close) after that calls ``wake`` once, under the lock, and disarms it.
+Who wakes whom: one consumer takes. Before it rests it arms the mailbox; the first put, poke or
+close after that disarms it and calls ``wake`` once, under the lock. A put with ``claim`` does not
+call it: CLAIMED tells the putter that the consumer rests and is now the putter's to run.
+
+Corner case: a lane is None until something is in it, since most of very many actors are idle, and
+an empty deque costs as much as the rest of an actor.
 """
 
 from __future__ import annotations
@@ -15,11 +20,12 @@ import enum
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from actors.codec import Packet
 
 if TYPE_CHECKING:
+    from actors.cell import Cell
     from actors.future import Future
 
 
@@ -27,58 +33,142 @@ class Verdict(enum.Enum):
     """What became of a put."""
 
     ACCEPTED = "accepted"
+    CLAIMED = "accepted, and the putter is to run the consumer"
     FULL = "full"
     CLOSED = "closed"
 
 
+class Releasable(Protocol):
+    """What a putter waits on when there is no room: a lock that it holds."""
+
+    def release(self) -> None: ...
+
+
 class Envelope:
-    """A packet on its way, what kind of message it is, and who waits for an answer."""
+    """A packet on its way: kind of message, who waits for an answer, who sent it and on what trace.
 
-    __slots__ = ("future", "kind", "packet")
+    ``sender``: the cell that an answer by tell goes to; None outside of actors.
+    ``trace``: a number that all messages share which have the same cause.
+    """
 
-    def __init__(self, kind: str, packet: Packet, future: Future | None = None) -> None:
+    __slots__ = ("future", "kind", "packet", "sender", "trace")
+
+    def __init__(
+        self,
+        kind: str,
+        packet: Packet,
+        future: Future | None = None,
+        sender: Cell | None = None,
+        trace: int = 0,
+    ) -> None:
         self.kind = kind
         self.packet = packet
         self.future = future
+        self.sender = sender
+        self.trace = trace
+
+
+def _ignore() -> None:
+    """The wake of a mailbox whose consumer has not come to life yet."""
 
 
 class Mailbox:
     """At most ``count`` envelopes and ``size`` bytes of data. `put` from any thread."""
 
-    def __init__(self, count: int, size: int, wake: Callable[[], object]) -> None:
-        self.control: deque[Envelope] = deque()
-        self.data: deque[Envelope] = deque()
+    __slots__ = (
+        "_armed",
+        "_bytes",
+        "_count",
+        "_draining",
+        "_lock",
+        "_room",
+        "_signal",
+        "_size",
+        "_stash",
+        "closed",
+        "control",
+        "current",
+        "data",
+        "most",
+        "wake",
+    )
+
+    def __init__(self, count: int, size: int, wake: Callable[[], object] = _ignore) -> None:
+        self.control: deque[Envelope] | None = None
+        self.data: deque[Envelope] | None = None
         self.closed = False
         self.current: Envelope | None = None
         self.wake = wake  # replaced by the consumer, never while armed
+        self.most = 0  # the largest number of data envelopes so far
+        self._stash: deque[Envelope] | None = None
+        self._room: deque[Releasable] | None = None  # who waits for room, the first first
         self._count = count
         self._size = size
         self._bytes = 0
         self._armed = False
+        self._signal = False  # something other than an envelope for the consumer to look at
+        self._draining = False
         self._lock = allocate_lock()
 
     @property
     def bytes(self) -> int:
-        """Bytes of payload in the data lane."""
+        """Bytes of payload in the data lane and the stash."""
         return self._bytes
 
-    def put(self, envelope: Envelope, control: bool = False) -> Verdict:
-        """Queue it, unless the mailbox is closed or (data only) it has no room left."""
+    @property
+    def depth(self) -> int:
+        """Envelopes in the data lane and the stash."""
+        return len(self.data or ()) + len(self._stash or ())
+
+    def put(
+        self,
+        envelope: Envelope,
+        control: bool = False,
+        claim: bool = False,
+        waiter: Releasable | None = None,
+    ) -> Verdict:
+        """Queue it, unless the mailbox is closed or (data only) it has no room left.
+
+        ``waiter``: released once if the verdict is FULL and there is room later, or never will be.
+        """
         with self._lock:
-            if self.closed:
+            if self.closed or (self._draining and not control):
                 return Verdict.CLOSED
             if control:
+                if self.control is None:
+                    self.control = deque()
                 self.control.append(envelope)
             else:
+                data = self.data
+                if data is None:
+                    data = self.data = deque()
                 size = self._bytes + len(envelope.packet.payload)
-                if len(self.data) >= self._count or size > self._size:
+                depth = len(data) if self._stash is None else len(data) + len(self._stash)
+                if depth >= self._count or size > self._size:
+                    if waiter is not None:
+                        if self._room is None:
+                            self._room = deque()
+                        self._room.append(waiter)
                     return Verdict.FULL
                 self._bytes = size
-                self.data.append(envelope)
+                data.append(envelope)
+                if depth >= self.most:
+                    self.most = depth + 1
             if self._armed:
                 self._armed = False
+                if claim:
+                    return Verdict.CLAIMED
                 self.wake()
             return Verdict.ACCEPTED
+
+    def poke(self) -> None:
+        """Have the consumer look at what else has changed; also when the mailbox is closed."""
+        with self._lock:
+            self._rouse()
+
+    def heed(self) -> None:
+        """The consumer is about to look: pokes up to now are dealt with."""
+        self._signal = False
 
     def take_control(self) -> Envelope | None:
         """The oldest control envelope; it is `current` until `done`."""
@@ -86,25 +176,73 @@ class Mailbox:
             if not self.control:
                 return None
             self.current = self.control.popleft()
+            if not self.control:
+                self.control = None
             return self.current
 
     def take_data(self) -> Envelope | None:
         """The oldest data envelope; it is `current` until `done`."""
         with self._lock:
+            data = self.data
+            if not data:
+                return None
+            self.current = envelope = data.popleft()
+            self._bytes -= len(envelope.packet.payload)
+            if self._room:
+                self._room.popleft().release()
+            return envelope
+
+    def drop_oldest(self) -> Envelope | None:
+        """Take the oldest data envelope out, to make room; None if there is none."""
+        with self._lock:
             if not self.data:
                 return None
-            self.current = self.data.popleft()
-            self._bytes -= len(self.current.packet.payload)
-            return self.current
+            envelope = self.data.popleft()
+            self._bytes -= len(envelope.packet.payload)
+            return envelope
+
+    def give_up(self, waiter: Releasable) -> None:
+        """Do not wait for room any more; if it had been promised the next one gets it."""
+        with self._lock:
+            if self._room is not None and waiter in self._room:
+                self._room.remove(waiter)
+            elif self._room:
+                self._room.popleft().release()
 
     def done(self) -> None:
         """The consumer has dealt with `current`."""
         self.current = None
 
-    def arm(self) -> bool:
-        """Have the next put call ``wake``. False, and not armed, if there is no reason to sleep."""
+    def stash(self, envelope: Envelope) -> None:
+        """Put a data envelope aside until `unstash`."""
         with self._lock:
-            self._armed = not (self.control or self.data or self.closed)
+            if self._stash is None:
+                self._stash = deque()
+            self._stash.append(envelope)
+            self._bytes += len(envelope.packet.payload)
+
+    def unstash(self) -> int:
+        """Back into the data lane, before all others, in their order; how many there were."""
+        with self._lock:
+            if self._stash is None:
+                return 0
+            stashed, self._stash = self._stash, None
+            if self.data is not None:
+                stashed.extend(self.data)
+            count = len(stashed) - len(self.data or ())
+            self.data = stashed
+            return count
+
+    def arm(self) -> bool:
+        """Have the next put call ``wake``. False, and not armed, if there is no reason to rest."""
+        with self._lock:
+            self._armed = not (self.control or self._signal or (self.data and not self.closed))
+            return self._armed
+
+    def arm_control(self) -> bool:
+        """Like `arm`, for a consumer that takes no data yet: it is no reason to stay awake."""
+        with self._lock:
+            self._armed = not (self.control or self._signal)
             return self._armed
 
     def disarm(self) -> bool:
@@ -113,15 +251,30 @@ class Mailbox:
             armed, self._armed = self._armed, False
             return armed
 
+    def drain(self) -> None:
+        """Refuse data from now on; what is queued stays, and control still comes in."""
+        with self._lock:
+            self._draining = True
+            self._release_all()
+
     def close(self) -> tuple[list[Envelope], Envelope | None]:
         """Refuse all from now on. What was queued (control first), and the one in hand."""
         with self._lock:
             self.closed = True
-            left = [*self.control, *self.data]
-            self.control.clear()
-            self.data.clear()
+            left = [*(self.control or ()), *(self._stash or ()), *(self.data or ())]
+            self.control = self.data = self._stash = None
             self._bytes = 0
-            if self._armed:
-                self._armed = False
-                self.wake()
+            self._release_all()
+            self._rouse()
             return left, self.current
+
+    def _rouse(self) -> None:
+        self._signal = True
+        if self._armed:
+            self._armed = False
+            self.wake()
+
+    def _release_all(self) -> None:
+        waiting, self._room = self._room, None
+        for waiter in waiting or ():
+            waiter.release()

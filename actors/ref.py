@@ -3,16 +3,23 @@
 A `Ref` is a capability: it travels in messages, and only inside the system that it belongs to. It
 stays valid when the actor has ended; what is sent then is a counted dead letter (tell) or fails
 with `ActorDead` (ask). Two references are equal if they mean the same actor, not the same name.
+
+A `NamedRef` means whoever is registered under its name at the moment of sending: the next
+incarnation of a supervised actor too. Between two incarnations nobody is, and what is sent then
+ends as with a dead actor.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from actors.statistics import Statistics
+
 if TYPE_CHECKING:
     from actors.cell import Cell
     from actors.future import Future
     from actors.message import Message
+    from actors.system import System
 
 
 class Ref:
@@ -31,19 +38,29 @@ class Ref:
         """Whether it still takes messages; it may have ended by the time that you look."""
         return not self.cell.mailbox.closed
 
-    def tell(self, message: Message, control: bool = False) -> None:
+    def tell(
+        self, message: Message, control: bool = False, reply_to: Ref | None = None
+    ) -> None:
         """Send and go on. ``control``: ahead of all data, and never refused for want of room.
 
-        Raises MailboxFull, and MessageError if the message cannot be sent. A dead actor does not
-        raise: the message is counted in `System.dead_letters`.
+        ``reply_to``: what the receiver finds as its `Actor.sender`; the sending actor unless given.
+
+        Raises MailboxFull if there is no room (and its class does not say to wait for some, or to
+        drop the oldest message), MessageError if the message cannot be sent. A dead actor does
+        not raise: the message is counted in `System.dead_letters`.
         """
-        self.cell.tell(message, control=control)
+        self.cell.tell(
+            message, control=control, reply_to=None if reply_to is None else reply_to.cell
+        )
 
     def ask(self, message: Message, timeout: float = 5.0) -> Any:
         """Send, wait for the answer at most ``timeout`` seconds, and return it.
 
+        If the actor is pooled and rests, its handler runs in the calling thread: that is several
+        times faster than to have another thread do it, and why such a handler must not block.
+
         Raises AskTimeout, ActorDead, RemoteActorError (its handler raised), MailboxFull,
-        MessageError; ActorError if an actor asks itself.
+        MessageError; ActorError if an actor asks itself, WouldBlock if a pooled actor asks.
         """
         return self.cell.ask(message, timeout).result()
 
@@ -51,14 +68,22 @@ class Ref:
         """Like `ask`, but returns at once; the future ends by ``timeout`` seconds from now."""
         return self.cell.ask(message, timeout, waits=False)
 
-    def stop(self, timeout: float | None = None) -> None:
+    async def ask_async(self, message: Message, timeout: float = 5.0) -> Any:
+        """Like `ask`, for coroutines of any event loop, which goes on meanwhile."""
+        return await self.cell.ask(message, timeout, waits=False).result_async()
+
+    def stop(self, timeout: float | None = None, drain: bool = False) -> None:
         """End it in order: it finishes its current message, stops its children, runs `on_stop`.
 
-        Returns when its thread has been joined; at once if called by that actor or by one under it.
-        What is still queued is dropped (dead letters, ActorDead). Nothing if it has ended already.
-        Raises StopTimeout if it has not ended within ``timeout`` seconds; it will still end.
+        ``drain``: it takes no more messages, but first handles those that are queued. Otherwise
+        these are dropped (dead letters, ActorDead).
+
+        Returns when its `on_stop` has ended and its thread, if it has one of its own, is joined; at
+        once if called by that actor or by one under it. Nothing if it has ended already.
+        Raises StopTimeout if it has not ended within ``timeout`` seconds (None: however long); it
+        will still end. WouldBlock if a pooled actor calls it: `System.stop_later`.
         """
-        self.cell.stop(timeout)
+        self.cell.stop(timeout, drain=drain)
 
     def kill(self) -> None:
         """Give it up at once: no more messages, and its exit report (kind "killed") goes out now.
@@ -68,11 +93,46 @@ class Ref:
         """
         self.cell.kill()
 
+    def statistics(self) -> Statistics:
+        """What it has done so far, and what waits for it now."""
+        return Statistics.of(self.cell)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ref) and other.cell is self.cell
+        return type(other) is Ref and other.cell is self.cell
 
     def __hash__(self) -> int:
         return hash(self.cell)
 
     def __repr__(self) -> str:
         return f"<Ref {self.cell.name}>"
+
+
+class NamedRef(Ref):
+    """Made by `System.named`; equal to another one of the same name and system."""
+
+    __slots__ = ("registered_name", "system")
+
+    def __init__(self, system: System, name: str) -> None:
+        self.system = system
+        self.registered_name = name
+
+    @property
+    def cell(self) -> Cell:  # type: ignore[override] # looked up each time: that is the point
+        return self.system.cell_named(self.registered_name)
+
+    @property
+    def name(self) -> str:
+        return self.registered_name
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, NamedRef)
+            and other.registered_name == self.registered_name
+            and other.system is self.system
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.registered_name)
+
+    def __repr__(self) -> str:
+        return f"<NamedRef {self.registered_name}>"

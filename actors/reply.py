@@ -27,7 +27,7 @@ class Reply:
         self._cell = cell
         self._future = future
         if future is not None:
-            cell.pending.add(future)
+            cell.pending[future] = None
 
     @property
     def wanted(self) -> bool:
@@ -50,12 +50,12 @@ class Reply:
             if not isinstance(exception, ActorError):
                 exception = remote(self._cell, exception)
             if not self._forget().settle(None, exception):
-                self._cell.system.dead_letters.count("reply")
+                self._cell.system.dead_letters.add("reply", self._cell, None, "late")
 
     def _forget(self) -> Future:
         future = self._future
         assert future is not None
-        self._cell.pending.discard(future)
+        self._cell.pending.pop(future, None)
         return future
 
     def __del__(self) -> None:
@@ -69,7 +69,7 @@ def answer(cell: Cell, future: Future, packet: Any) -> None:
     if not future.settle(packet):
         if packet is not None:
             packet.close()
-        cell.system.dead_letters.count("reply")
+        cell.system.dead_letters.add("reply", cell, None, "late")
 
 
 def remote(cell: Cell, exception: BaseException) -> RemoteActorError:

@@ -1,17 +1,22 @@
-"""What a supervisor does when a child has ended: one pure function.
+"""What a supervisor does when a child has ended: pure functions.
 
 OTP's matrix (stdlib supervisor): permanent is always restarted, temporary never, transient only
 if it did not end by itself or on request ("normal", "shutdown"). A restart is allowed if it and
 the restarts of the last ``period`` seconds together are not more than ``intensity``; else the
-supervisor gives up.
+supervisor gives up. `decide` says which of these, `scope` which others a restart takes along.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 
 from actors.child_spec import ChildSpec
 from actors.signals import ExitReason
+
+_STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one")
+_AUTO_SHUTDOWNS = ("never", "any_significant", "all_significant")
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Window:
     restarts: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.intensity < 0 or self.period <= 0:
+        if self.intensity < 0 or not self.period > 0:
             raise ValueError("intensity must not be negative, and period must be positive")
 
     def add(self, now: float) -> Window:
@@ -34,6 +39,30 @@ class Window:
     @property
     def exceeded(self) -> bool:
         return len(self.restarts) > self.intensity
+
+
+@dataclass(frozen=True)
+class Flags:
+    """How a supervisor supervises; OTP's supervisor flags, with OTP's defaults.
+
+    ``auto_shutdown``: whether the supervisor ends, with "shutdown", when a significant child has
+    ended by itself for good: "never", "any_significant" (the first does) or "all_significant" (the
+    last does).
+    """
+
+    strategy: str = "one_for_one"
+    intensity: int = 1
+    period: float = 5.0
+    auto_shutdown: str = "never"
+
+    def __post_init__(self) -> None:
+        if self.strategy not in _STRATEGIES:
+            raise ValueError(f"strategy is one of {', '.join(_STRATEGIES)}, not {self.strategy!r}")
+        if self.auto_shutdown not in _AUTO_SHUTDOWNS:
+            raise ValueError(
+                f"auto_shutdown is one of {', '.join(_AUTO_SHUTDOWNS)}, not {self.auto_shutdown!r}"
+            )
+        Window(self.intensity, self.period)  # refuses what makes no sense
 
 
 @dataclass(frozen=True)
@@ -65,3 +94,14 @@ def decide(
         return Drop(forget=False)
     after = window.add(now)
     return Escalate() if after.exceeded else Restart(after)
+
+
+def scope(strategy: str, order: Iterable[str], name: str) -> tuple[str, ...]:
+    """Which others of ``order`` are taken down, and started again, with the child ``name``."""
+    match strategy:
+        case "one_for_all":
+            return tuple(other for other in order if other != name)
+        case "rest_for_one":
+            return tuple(dropwhile(lambda other: other != name, order))[1:]
+        case _:
+            return ()

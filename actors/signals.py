@@ -1,4 +1,4 @@
-"""The messages that the runtime itself sends, all of them on the control lane.
+"""The messages that the runtime itself sends, all but dead letters on the control lane.
 
 `Shutdown` asks an actor to end; `Exit` tells a parent, and `Down` a monitor, that one has. Each
 actor that has been started gives exactly one report, and its reason is one of
@@ -74,11 +74,24 @@ KILLED = ExitReason("killed")
 
 
 class Shutdown(Message, kind="actors.shutdown"):
-    """End in order. Handled by the runtime; no actor sees it."""
+    """End in order. Handled by the runtime; no actor sees it.
+
+    ``drain``: after all data messages that are queued. ``reason``: "shutdown" unless given.
+    """
+
+    drain: bool = False
+    reason: ExitReason | None = None
+
+
+class Started(Message, kind="actors.started"):
+    """To the parent: this child, which it has begun to start, has started."""
+
+    ref: Ref
+    name: str
 
 
 class Exit(Message, kind="actors.exit"):
-    """To the parent: this child has ended."""
+    """To the parent: this child has ended. To an actor that traps exits: one it is linked to."""
 
     ref: Ref
     name: str
@@ -86,8 +99,23 @@ class Exit(Message, kind="actors.exit"):
 
 
 class Down(Message, kind="actors.down"):
-    """To a monitor: this actor has ended."""
+    """To a monitor: this actor has ended. ``monitor``: the number that `Actor.monitor` returned."""
 
     ref: Ref
     name: str
     reason: ExitReason
+    monitor: int = 0
+
+
+class DeadLetter(Message, kind="actors.dead_letter"):
+    """To a subscriber: a message was lost. ``message``: its kind, or "reply" for a late answer.
+
+    ``to`` and ``sender`` are names, the latter "" from outside of actors. ``why``: "dead" (its
+    receiver has ended), "late" (its asker has given up), "overflow" (dropped for a newer one),
+    "unreadable", or "fault" (injected).
+    """
+
+    message: str
+    to: str
+    sender: str
+    why: str

@@ -182,8 +182,8 @@ class Supervisor(Actor):
         )
         self.exit(ExitReason("error", RestartIntensityExceeded.__name__, text, reason.traceback))
 
-    def stop_order(self) -> list[Cell]:
+    def stop_order(self) -> list[list[Cell]]:
         """By the order of the specs, not of the last restarts; what has no spec goes first."""
         known = [c.ref.cell for c in self._children.values() if c.ref is not None]
-        others = [cell for cell in super().stop_order() if cell not in known]
-        return [*others, *reversed(known)]
+        others = [cell for (cell,) in super().stop_order() if cell not in known]
+        return [[cell] for cell in [*others, *reversed(known)]]

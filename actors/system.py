@@ -1,40 +1,54 @@
 """A system of actors: it starts them, knows them all, and ends them all.
 
-It is the one seam between actors and the world: the clock, what a thread sleeps on, and threads
-themselves come from here and nowhere else (`now`, `new_sleeper`, `new_poller`, `spawn`), so that
-another System can give its actors a scheduler instead.
+What they run on is its runtime's business: threads, or, with ``simulation``, one scheduler that
+decides everything from a seed. Nothing else in this package knows which of the two it is.
 
-Rules: no registry is global. A dead actor is known as long as anybody refers to it. When `stop`
-has returned, no thread of the system runs: a thread that ends leaves itself to the next one, or
-to `stop`, to be joined.
+Rules: no registry is global. A dead actor is known as long as anybody refers to it; a registered
+name belongs to at most one living actor. When `stop` has returned, no thread of the system runs.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from actors.actor import Actor
-from actors.cell import Cell, here
+from actors.cell import Cell
 from actors.dead_letters import DeadLetters
-from actors.errors import ActorError, StartFailed, StopTimeout, UnknownRef
+from actors.errors import ActorError, NameTaken, StartFailed, StopTimeout, UnknownRef
+from actors.here import here
 from actors.life import Life
-from actors.ref import Ref
+from actors.ref import NamedRef, Ref
+from actors.runtime import Runtime
 from actors.signals import Exit, ExitReason
-from actors.waiting import Poller, Sleeper
+from actors.threads import Threads
+from actors.tree import picture
+
+if TYPE_CHECKING:
+    from actors.scheduler import Scheduler
 
 _GRACE = 1.0  # seconds for killed actors to return from their handlers, and run `on_stop`
+
+_NOBODY = ExitReason("error", "NotRegistered", "nobody has that name now")
+
+systems: weakref.WeakSet[System] = weakref.WeakSet()
+"""All of this process, for `dump`."""
 
 
 class System:
     """Context manager: `stop` at the end of the block.
 
-    ``clock``: seconds, monotonic. ``stop_timeout``: seconds that `stop` gives all actors together.
+    Args:
+        name: for error messages.
+        clock: seconds, monotonic.
+        stop_timeout: seconds that `stop` gives all actors together.
+        workers: threads that pooled actors share.
+        simulation: a `Scheduler` made by `simulate` or the pytest plugin, instead of threads.
     """
 
     def __init__(
@@ -42,38 +56,72 @@ class System:
         name: str = "main",
         clock: Callable[[], float] = time.monotonic,
         stop_timeout: float = 30.0,
+        workers: int = 2,
+        simulation: Scheduler | None = None,
     ) -> None:
         self.name = name
-        self.now = clock
+        self.simulation = simulation
+        self.runtime: Runtime = Threads(clock, workers) if simulation is None else simulation
+        self.now = self.runtime.now
         self.dead_letters = DeadLetters()
+        self.next_trace: Callable[[], int] = itertools.count(1).__next__
         self._stop_timeout = stop_timeout
-        self._identity = os.urandom(8)
+        self._identity = self.runtime.identity()
         self._count = 0
+        self._monitors = itertools.count(1)
         self._known: weakref.WeakValueDictionary[bytes, Cell] = weakref.WeakValueDictionary()
-        self._top: dict[Cell, None] = {}  # alive or not yet joined, in the order of their start
+        self._names: dict[str, Cell] = {}
+        self._top: dict[Cell, None] = {}  # not ended yet, in the order of their start
         self._running: dict[Cell, None] = {}
-        self._last: threading.Thread | None = None  # ended, and not joined yet
         self._stopping = False
         self._lock = threading.Lock()
+        if simulation is not None:
+            simulation.attach(self)
+        systems.add(self)
 
     # --- public -----------------------------------------------------------------------------------
 
     def start(
-        self, actor_class: type[Actor], *args: Any, name: str | None = None, **kwargs: Any
+        self,
+        actor_class: type[Actor],
+        *args: Any,
+        name: str | None = None,
+        registered: bool = False,
+        **kwargs: Any,
     ) -> Ref:
         """Start an actor at the top of the tree, and return when its `on_start` has.
 
         ``args`` and ``kwargs`` go to its `__init__`; ``name`` defaults to its class and a number.
-        Raises StartFailed; ActorError when the system is stopping.
-        """
-        return self.launch(actor_class, args, kwargs, name, None, None)
+        ``registered``: `named` finds it by its name, as long as it lives.
 
-    def monitor(self, target: Ref, watcher: Ref) -> None:
-        """Have ``watcher`` get a `Down` when ``target`` has ended; at once if it has already."""
+        Raises StartFailed; NameTaken; ActorError when the system is stopping.
+        """
+        return self.launch(actor_class, args, kwargs, name, None, None, registered=registered)
+
+    def named(self, name: str) -> NamedRef:
+        """A reference to whoever is registered as ``name`` whenever it is used.
+
+        It need not be anybody now. What is sent while nobody is, is a counted dead letter (tell)
+        or raises ActorDead (ask).
+        """
+        return NamedRef(self, name)
+
+    def whereis(self, name: str) -> Ref | None:
+        """Who is registered as ``name`` now."""
+        cell = self._names.get(name)
+        return None if cell is None else Ref(cell)
+
+    def monitor(self, target: Ref, watcher: Ref) -> int:
+        """Have ``watcher`` get a `Down` when ``target`` has ended; at once if it has already.
+
+        Returns the number that the `Down` will carry.
+        """
         for ref in (target, watcher):
             if ref.cell.system is not self:
                 raise UnknownRef(f"{ref.name} is of another system")
-        target.cell.monitor(watcher.cell)
+        number = next(self._monitors)
+        target.cell.monitor(watcher.cell, number)
+        return number
 
     def wait(self, ref: Ref, timeout: float | None = None) -> Exit:
         """Wait until ``ref`` has ended and its thread is joined; its exit report.
@@ -99,21 +147,25 @@ class System:
         with self._lock:
             self._stopping = True
             top = list(reversed(self._top))
-        deadline = time.monotonic() + self._stop_timeout
+        deadline = self.now() + self._stop_timeout
         for cell in top:
-            cell.end(max(0.0, deadline - time.monotonic()))
+            cell.end(max(0.0, deadline - self.now()))
         with self._lock:
             rest = list(self._running)
         for cell in rest:  # killed before, or behind one that did not end in time
             cell.kill()
-        deadline = max(deadline, time.monotonic() + _GRACE)
-        stuck = [c.name for c in rest if not c.ends_within(deadline - time.monotonic())]
-        with self._lock:
-            last = self._last
-        if last is not None:
-            last.join()
+        deadline = max(deadline, self.now() + _GRACE)
+        stuck = [c.name for c in rest if not c.ends_within(deadline - self.now())]
+        stuck += self.runtime.close()
+        systems.discard(self)
         if stuck:
             raise StopTimeout(f"still running after {self._stop_timeout} s: {', '.join(stuck)}")
+
+    def tree(self) -> str:
+        """A picture of all actors, a line each: name, state, restarts, mailbox, uptime."""
+        with self._lock:
+            top = list(self._top)
+        return picture(self.name, top, self.now())
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +178,7 @@ class System:
     ) -> None:
         self.stop()
 
-    # --- for the runtime --------------------------------------------------------------------------
+    # --- for the rest of this package -------------------------------------------------------------
 
     def launch(
         self,
@@ -136,8 +188,15 @@ class System:
         name: str | None,
         parent: Cell | None,
         shutdown: float | None,
+        *,
+        registered: bool = False,
+        announced: bool = False,
+        restarts: int = 0,
     ) -> Ref:
-        """What `start` and `Actor.start_child` have in common."""
+        """What `start`, `Actor.start_child` and `Actor.begin_child` have in common.
+
+        ``announced``: do not wait; the parent gets `Started` or `Exit`.
+        """
         with self._lock:
             if parent is not None and parent.mailbox.closed:
                 raise ActorError(f"{parent.name} is ending: no child of it can start any more")
@@ -146,25 +205,31 @@ class System:
                     f"system {self.name} is stopping; {actor_class.__name__} not started"
                 )
             self._count += 1
-            number = self._count
-            identity = self._identity + number.to_bytes(8, "big")
-            name = name or f"{actor_class.__name__}-{number}"
+            identity = self._identity + self._count.to_bytes(8, "big")
+            name = name or f"{actor_class.__name__}-{self._count}"
+            if registered and name in self._names:
+                raise NameTaken(f"{name} is registered already in system {self.name}")
             cell = Cell(self, identity, name, actor_class, parent, shutdown)
-            # Started under the lock: whoever finds it in one of the tables can join it.
-            cell.thread = self.spawn(cell.name, Life(cell, args, kwargs).run)
+            cell.announces = announced
+            cell.restarts = restarts
+            life = cell.life = Life(cell, args, kwargs)
             siblings = self._top if parent is None else parent.children
             self._known[identity] = cell
             self._running[cell] = siblings[cell] = None
-            try:
-                cell.thread.start()
-            except RuntimeError as error:  # the machine has no more threads
-                del self._running[cell], siblings[cell]
-                raise StartFailed(name, ExitReason.of(error)) from error
-        if cell.wait_until_born():
+            if registered:
+                cell.registered = True
+                self._names[name] = cell
+        try:
+            self.runtime.begin(life)
+        except RuntimeError as error:  # the machine has no more threads
+            cell.report(ExitReason.of(error))
+            self.retire(cell)
+            raise StartFailed(name, cell.exit_report().reason) from error
+        if announced or cell.wait_until_born():
             return Ref(cell)
         assert cell.reason is not None
         if cell.reason.kind != "killed":
-            cell.thread.join()
+            cell.ends_within(None)
         cause, cell.cause = cell.cause, None
         raise StartFailed(name, cell.reason) from cause
 
@@ -175,21 +240,24 @@ class System:
             raise UnknownRef(f"no actor {identity.hex()} is known in system {self.name}")
         return Ref(cell)
 
-    def new_sleeper(self) -> Sleeper:
-        return Sleeper()
+    def cell_named(self, name: str) -> Cell:
+        """Who has that name now, or nobody: a cell that has ended."""
+        cell = self._names.get(name)
+        if cell is None:
+            cell = Cell(self, bytes(16), name, Actor, None, None)
+            cell.mailbox.close()
+            cell.reason = _NOBODY
+        return cell
 
-    def new_poller(self) -> Poller:
-        return Poller()
-
-    def spawn(self, name: str, body: Callable[[], None]) -> threading.Thread:
-        """The thread of one actor, not started yet."""
-        return threading.Thread(target=body, name=name, daemon=False)
+    def forget_name(self, cell: Cell) -> None:
+        """The name of an actor that has ended is free again."""
+        with self._lock:
+            if self._names.get(cell.name) is cell:
+                del self._names[cell.name]
 
     def retire(self, cell: Cell) -> None:
-        """The last act of an actor's thread: it joins the one that ended before it."""
+        """An actor has ended, and all that is left to do is to say so."""
         with self._lock:
-            previous, self._last = self._last, cell.thread
             self._running.pop(cell, None)
             self._top.pop(cell, None)
-        if previous is not None:
-            previous.join()
+        cell.finish()

@@ -1,5 +1,8 @@
 """The timers of one actor: a heap of packets and when they are due. Pure: time is passed in.
 
+A periodic timer is due again one period after it was due, so it does not drift; periods that
+passed while its actor was busy are left out, not made up for.
+
 Timers that are due at the same time fire in the order in which they were set. Cancelled timers
 are thrown out when they come up, or all at once when most of the heap is cancelled, so that an
 actor which sets and cancels a deadline per request stays small.
@@ -10,18 +13,23 @@ from __future__ import annotations
 import heapq
 
 from actors.codec import Packet
+from actors.errors import WrongType
 
 _FEW = 64  # below this many, cancelled timers are not worth a sweep
 
 
 class Timer:
-    """A message that its actor will get; made by `Actor.after`."""
+    """A message that its actor will get; made by `Actor.after` and `Actor.every`."""
 
-    __slots__ = ("_timers", "packet")
+    __slots__ = ("_timers", "packet", "period", "trace")
 
-    def __init__(self, timers: Timers, packet: Packet) -> None:
+    def __init__(
+        self, timers: Timers, packet: Packet, period: float | None = None, trace: int = 0
+    ) -> None:
         self._timers = timers
         self.packet: Packet | None = packet
+        self.period = period
+        self.trace = trace
 
     def cancel(self) -> None:
         """Do not deliver it; nothing if it was delivered already. Call it in the actor's thread."""
@@ -42,11 +50,20 @@ class Timers:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, when: float, packet: Packet) -> Timer:
-        timer = Timer(self, packet)
+    def add(
+        self, when: float, packet: Packet, period: float | None = None, trace: int = 0
+    ) -> Timer:
+        """``period``: seconds after which it is due again. Raises WrongType if that cannot be."""
+        if period is not None and packet.fds:
+            packet.close()
+            raise WrongType("a periodic message cannot hold descriptors: they are sent only once")
+        timer = Timer(self, packet, period, trace)
+        self._push(when, timer)
+        return timer
+
+    def _push(self, when: float, timer: Timer) -> None:
         heapq.heappush(self._heap, (when, self._count, timer))
         self._count += 1
-        return timer
 
     def cancelled(self) -> None:
         """A timer of this heap has been cancelled."""
@@ -63,14 +80,20 @@ class Timers:
             self._cancelled -= 1
         return self._heap[0][0] if self._heap else None
 
-    def pop_due(self, now: float) -> Packet | None:
-        """The packet of one timer that is due by ``now``, or None."""
+    def pop_due(self, now: float) -> tuple[Packet, int] | None:
+        """The packet and the trace of one timer that is due by ``now``, or None."""
         when = self.next()
         if when is None or when > now:
             return None
         timer = heapq.heappop(self._heap)[2]
-        packet, timer.packet = timer.packet, None
-        return packet
+        packet = timer.packet
+        assert packet is not None
+        if timer.period is None:
+            timer.packet = None
+        else:
+            missed = (now - when) // timer.period
+            self._push(when + (missed + 1) * timer.period, timer)
+        return packet, timer.trace
 
     def clear(self) -> None:
         """Cancel all."""

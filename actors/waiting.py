@@ -1,8 +1,9 @@
-"""What an actor's thread sleeps on. The System makes these: another one could make them otherwise.
+"""What an actor's own thread sleeps on.
 
-Two kinds. `Sleeper` is for actors that only have a mailbox: a lock used as a one-token semaphore,
+Three kinds. `Sleeper` is for actors that only have a mailbox: a lock used as a one-token semaphore,
 no descriptor. `Poller` is for those that also watch descriptors: one epoll that holds them and an
-eventfd for the mailbox, so that one wake-up serves both.
+eventfd for the mailbox, so that one wake-up serves both. `LoopSleeper` is for actors whose
+handlers are coroutines: it runs their event loop while the actor sleeps.
 
 Who wakes whom: the mailbox calls `wake` under its lock, once per sleep (see `Mailbox.arm`).
 Nobody calls it after the mailbox has closed, so the poller's descriptors may be closed then.
@@ -10,14 +11,16 @@ Nobody calls it after the mailbox has closed, so the poller's descriptors may be
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import select
-from _thread import TIMEOUT_MAX, LockType, allocate_lock
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from actors.errors import ActorError
+from actors.runtime import Lock, acquire_within
 
 Callback = Callable[[], object]
 
@@ -26,20 +29,13 @@ _LONGEST = 1e6  # seconds; epoll counts milliseconds in an int
 _BATCH = 64  # events per poll: bounds what is dispatched before the mailbox has its turn
 
 
-def acquire_within(lock: LockType, timeout: float | None) -> bool:
-    """Acquire in at most ``timeout`` seconds: any number of them, or None for however long."""
-    if timeout is None or timeout > TIMEOUT_MAX:
-        return lock.acquire()
-    return lock.acquire(timeout=max(0.0, timeout))
-
-
 class Sleeper:
-    """`wait` returns when `wake` has been called, once per call."""
+    """`wait` returns when `wake` has been called, once per call. ``token``: a lock, not held."""
 
     __slots__ = ("_token",)
 
-    def __init__(self) -> None:
-        self._token = allocate_lock()
+    def __init__(self, token: Lock) -> None:
+        self._token = token
         self._token.acquire()
 
     def wait(self, timeout: float | None) -> bool:
@@ -48,6 +44,64 @@ class Sleeper:
 
     def wake(self) -> None:
         self._token.release()
+
+
+class LoopSleeper:
+    """A `Sleeper` that runs ``loop`` while it waits. All but `wake`: the actor's thread."""
+
+    __slots__ = ("_loop", "_waiter", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._woken = False
+        self._waiter: asyncio.Future[bool] | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run it to its end; what it returns or raises."""
+        return self._loop.run_until_complete(coroutine)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Whether a wake has come within ``timeout`` seconds (None: however long it takes)."""
+        return bool(self.run(self._wait(timeout)))
+
+    def wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._rouse)
+
+    def close(self) -> None:
+        """Cancel what still runs in the loop, wait for it, and close the loop."""
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        try:
+            self.run(_gather(tasks))
+            self.run(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+
+    async def _wait(self, timeout: float | None) -> bool:
+        if not self._woken:
+            self._waiter = self._loop.create_future()
+            timer = None
+            if timeout is not None:
+                timer = self._loop.call_later(max(0.0, timeout), self._give_up)
+            await self._waiter
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+        woken, self._woken = self._woken, False
+        return woken
+
+    def _rouse(self) -> None:
+        self._woken = True
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
+
+
+async def _gather(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Watch:

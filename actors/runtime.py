@@ -1,0 +1,61 @@
+"""The one seam between actors and the world: time, waiting, and on what an actor runs.
+
+A System has one runtime: `Threads` (threads.py) for real, `Scheduler` (scheduler.py) for a
+simulation. Actors and everything around them wait for nothing but locks made here, and read no
+clock but this one.
+
+An actor is a `Life`, which a runtime advances step by step. A step never waits (what the actor's
+own code waits for apart) and says what to do before the next one: NOW, DONE (it has ended), or so
+many seconds within which nothing will happen unless its mailbox wakes it; FOREVER is infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from _thread import TIMEOUT_MAX
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from actors.future import Future
+    from actors.life import Life
+
+NOW = 0.0
+FOREVER = math.inf
+DONE = -1.0
+
+
+class Lock(Protocol):
+    """The part of `threading.Lock` that is used here."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+    def release(self) -> None: ...
+    def locked(self) -> bool: ...
+
+
+class Runtime(Protocol):
+    """What runs actors."""
+
+    def now(self) -> float:
+        """Seconds, monotonic."""
+
+    def identity(self) -> bytes:
+        """8 bytes that no other system has."""
+
+    def lock(self, what: Any) -> Lock:
+        """A lock to wait on. ``what``: the cell or the text that says what for."""
+
+    def begin(self, life: Life) -> None:
+        """Bring it to life; a pooled one has had its first step when this returns."""
+
+    def lend(self, life: Life, until: Future | None) -> None:
+        """Run a pooled life in the calling thread: it rested, and was claimed by a put."""
+
+    def close(self) -> list[str]:
+        """End what it runs on, when all actors have ended; the names of threads that hang."""
+
+
+def acquire_within(lock: Lock, timeout: float | None) -> bool:
+    """Acquire in at most ``timeout`` seconds: any number of them, or None for however long."""
+    if timeout is None or timeout > TIMEOUT_MAX:
+        return lock.acquire()
+    return lock.acquire(timeout=max(0.0, timeout))

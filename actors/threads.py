@@ -1,0 +1,198 @@
+"""The real runtime: an actor has a thread of its own, or shares the few of a pool.
+
+Owns every thread of its system. A pooled life that has something to do is in the ready queue, or
+just being run by a worker, or by whoever asked it (`lend`): its mailbox is armed only while nobody
+has it, and whoever disarms the mailbox has it next. So no life is ever run twice at a time.
+
+Rules: workers are started one by one as they are needed, at most ``workers``. A worker lets go of a
+life that goes on and on after a while, so that all get their turn. One alarm thread, started with
+the first timer of a pooled actor, pokes those whose time has come.
+
+Corner case: Ctrl-C arrives in the main thread. If that runs a lent life just then, the actor that
+was hit ends like any that raises, and KeyboardInterrupt goes on to the one who asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import heapq
+import os
+import threading
+import time
+from _thread import allocate_lock
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from actors.here import here
+from actors.runtime import DONE, FOREVER, NOW, Lock
+from actors.waiting import LoopSleeper, Sleeper
+
+if TYPE_CHECKING:
+    from actors.future import Future
+    from actors.life import Life
+
+_TURNS = 16  # of one life in a row, while others wait for the worker
+_GRACE = 1.0  # seconds for threads to return when all actors have ended
+
+
+class Threads:
+    """``clock``: seconds, monotonic. ``workers``: threads that pooled actors share."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, workers: int = 2) -> None:
+        if workers < 1:
+            raise ValueError(f"pooled actors need at least one thread, not {workers}")
+        self.now = clock
+        self._size = workers
+        self._ready: SimpleQueue[Life | None] = SimpleQueue()
+        self._workers: list[threading.Thread] = []
+        self._alarm: _Alarm | None = None
+        self._last: threading.Thread | None = None  # ended, and not joined yet
+        self._lock = threading.Lock()
+
+    def identity(self) -> bytes:
+        """8 random bytes."""
+        return os.urandom(8)
+
+    def lock(self, what: Any) -> Lock:  # noqa: ARG002 - only a simulation wants to know
+        """A lock of the interpreter."""
+        return allocate_lock()
+
+    def begin(self, life: Life) -> None:
+        """A thread for it, or its first steps here and now."""
+        if life.cell.pooled:
+            life.cell.mailbox.wake = functools.partial(self._schedule, life)
+            self._run(life, None)
+            return
+        sleeper = LoopSleeper(asyncio.new_event_loop()) if life.cell.actor_class.uses_loop else None
+        life.settle_in(sleeper or Sleeper(allocate_lock()))
+        life.cell.thread = threading.Thread(
+            target=self._dedicate, args=(life,), name=life.cell.name, daemon=False
+        )
+        life.cell.thread.start()
+
+    def lend(self, life: Life, until: Future | None) -> None:
+        """Run it here until ``until`` is settled or it rests; the pool does the rest."""
+        self._run(life, until)
+        interrupt, life.interrupt = life.interrupt, None
+        if interrupt is not None and threading.current_thread() is threading.main_thread():
+            raise interrupt
+
+    def close(self) -> list[str]:
+        """End the workers and the alarm. Those that hang in an actor's code are named."""
+        with self._lock:
+            workers, self._workers, self._size = self._workers, [], 0
+            alarm, self._alarm = self._alarm, None
+            last, self._last = self._last, None
+        if alarm is not None:
+            alarm.close()
+        for _ in workers:
+            self._ready.put(None)
+        deadline = time.monotonic() + _GRACE
+        for thread in workers:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if last is not None:
+            last.join()
+        return [thread.name for thread in workers if thread.is_alive()]
+
+    def _dedicate(self, life: Life) -> None:
+        """The body of an actor's own thread. Its last act is to join the one that ended before."""
+        here.cell = life.cell
+        while (wait := life.step()) != DONE:
+            if wait != NOW:
+                life.sleep(wait)
+        with self._lock:
+            previous, self._last = self._last, life.cell.thread
+        if previous is not None:
+            previous.join()
+
+    def _schedule(self, life: Life) -> None:
+        self._ready.put(life)
+        if len(self._workers) < self._size:
+            self._hire()
+
+    def _hire(self) -> None:
+        with self._lock:
+            number = len(self._workers)
+            if number < self._size:
+                worker = threading.Thread(target=self._work, name=f"actors-{number}", daemon=False)
+                self._workers.append(worker)
+                worker.start()
+
+    def _work(self) -> None:
+        while (life := self._ready.get()) is not None:
+            self._run(life, None)
+
+    def _run(self, life: Life, until: Future | None) -> None:
+        """Steps of a pooled life that is ours, until it rests or others are to have a turn."""
+        outer, here.cell = here.cell, life.cell
+        try:
+            for _ in range(_TURNS):
+                wait = life.step()
+                if wait == DONE:
+                    return
+                if wait != NOW:
+                    if wait != FOREVER:
+                        self._wake_within(life, wait)
+                    if life.rest():
+                        return
+                elif until is not None and until.settled:
+                    break
+            self._schedule(life)
+        finally:
+            here.cell = outer
+
+    def _wake_within(self, life: Life, seconds: float) -> None:
+        when = self.now() + seconds
+        if life.alarm <= when and life.alarm > self.now():
+            return  # it will be woken before that, and will then say again when
+        life.alarm = when
+        alarm = self._alarm
+        if alarm is None:
+            with self._lock:
+                if self._alarm is None:
+                    self._alarm = _Alarm(self.now)
+                alarm = self._alarm
+        alarm.add(when, life)
+
+
+class _Alarm:
+    """One thread that pokes each life when its time has come."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._heap: list[tuple[float, int, Life]] = []
+        self._count = 0
+        self._closed = False
+        self._condition = threading.Condition()
+        self._thread = threading.Thread(target=self._watch, name="actors-alarm", daemon=False)
+        self._thread.start()
+
+    def add(self, when: float, life: Life) -> None:
+        with self._condition:
+            first = not self._heap or when < self._heap[0][0]
+            self._count += 1
+            heapq.heappush(self._heap, (when, self._count, life))
+            if first:
+                self._condition.notify()
+
+    def close(self) -> None:
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while (due := self._next()) is not None:
+            due.cell.mailbox.poke()
+
+    def _next(self) -> Life | None:
+        """The life whose time comes first, when it has come; None at the end."""
+        with self._condition:
+            while not self._closed:
+                left = self._heap[0][0] - self._now() if self._heap else None
+                if left is not None and left <= 0:
+                    return heapq.heappop(self._heap)[2]
+                self._condition.wait(left)
+        return None
