@@ -75,6 +75,9 @@ class Actor(pykka.Actor):
     default_shutdown: ClassVar[float | None] = 5.0
     """Seconds that its supervisor gives it to end in order, unless its spec says otherwise."""
 
+    supervises: ClassVar[bool] = False
+    """Whether it starts its children again: faults that are injected strike only such children."""
+
     uses_loop: ClassVar[bool] = False
     """Whether it has an event loop: set where a handler is a coroutine function, or by the class
     itself if it returns coroutines in another way."""

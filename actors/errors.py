@@ -39,6 +39,14 @@ class WouldBlock(ActorError):
     """An actor that shares its thread with others was about to wait, and so to hold them up."""
 
 
+class Deadlock(ActorError):
+    """In a simulation: nobody can go on. Says who waits for whom."""
+
+
+class NotSettled(ActorError):
+    """In a simulation: it did not come to rest, or to what was waited for, in its time."""
+
+
 class NameTaken(ActorError):
     """Another actor of this system is registered under that name, and alive."""
 

@@ -32,12 +32,13 @@ from typing import Any, Literal, NamedTuple, get_args
 from actors.choices import Choices
 
 FaultKind = Literal[
-    "crash_before", "crash_after", "fail_start", "delay", "drop", "duplicate", "stop_clock"
+    "crash_before", "crash_after", "fail_start", "delay", "drop", "duplicate", "slow", "stop_clock"
 ]
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 CLOCK = "clock"
 """The name that stands for the clock where another fault has that of an actor."""
 
+_OF_CLOCK = frozenset({"stop_clock"})
 _MAX_PAUSE = 16  # steps
 
 
@@ -185,7 +186,7 @@ class FaultPlan:
         target: bool | None = None
         if kind not in self._chosen:
             target = False
-        elif kind == "stop_clock":
+        elif kind in _OF_CLOCK:
             target = True
         elif self._targets:
             target = any(_matches(actor_name, pattern) for pattern in self._targets)
@@ -221,7 +222,7 @@ def _is_number(value: Any) -> bool:
 
 def _items(what: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise ValueError(f"{what} is a list, not {value!r:.80}")
+        raise ValueError(f"{what} is a list, not {value!r:.80}")  # noqa: TRY004
     return tuple(value)
 
 

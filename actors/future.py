@@ -116,6 +116,9 @@ class Future(pykka.Future[Any]):
         if self._settled:
             callback()
 
+    def __str__(self) -> str:
+        return f"an answer of {self._who}"
+
     def _expire(self) -> None:
         self.settle(None, AskTimeout(f"{self._who} did not answer in time"))
 
@@ -138,7 +141,7 @@ class Future(pykka.Future[Any]):
     def _wait(self, timeout: float | None) -> bool:
         """Whether it was settled before ``timeout``; at the deadline it settles itself."""
         if here.cell is not None:
-            here.cell.may_block(f"waits for the answer of {self._who}")
+            here.cell.may_block(f"waits for {self}")
         with self._lock:
             if self._settled:
                 return True

@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from actors.actor import Actor
 from actors.cell import Cell
@@ -25,12 +25,10 @@ from actors.here import here
 from actors.life import Life
 from actors.ref import NamedRef, Ref
 from actors.runtime import Runtime
+from actors.scheduler import Scheduler
 from actors.signals import Exit, ExitReason
 from actors.threads import Threads
 from actors.tree import picture
-
-if TYPE_CHECKING:
-    from actors.scheduler import Scheduler
 
 _GRACE = 1.0  # seconds for killed actors to return from their handlers, and run `on_stop`
 
@@ -48,7 +46,8 @@ class System:
         clock: seconds, monotonic.
         stop_timeout: seconds that `stop` gives all actors together.
         workers: threads that pooled actors share.
-        simulation: a `Scheduler` made by `simulate` or the pytest plugin, instead of threads.
+        simulation: a seed, or a `Scheduler`, which is then `System.simulation`: the actors run under
+            it in virtual time, instead of on threads.
     """
 
     def __init__(
@@ -57,10 +56,12 @@ class System:
         clock: Callable[[], float] = time.monotonic,
         stop_timeout: float = 30.0,
         workers: int = 2,
-        simulation: Scheduler | None = None,
+        simulation: Scheduler | int | None = None,
     ) -> None:
+        if isinstance(simulation, int):
+            simulation = Scheduler(simulation)
         self.name = name
-        self.simulation = simulation
+        self.simulation: Scheduler | None = simulation
         self.runtime: Runtime = Threads(clock, workers) if simulation is None else simulation
         self.now = self.runtime.now
         self.dead_letters = DeadLetters()

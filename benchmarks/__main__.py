@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from benchmarks import nbd, recovery, round_trip
+from benchmarks import actors, nbd, recovery, round_trip
 
-PARTS = ("round-trip", "nbd", "recovery")
+PARTS = ("actors", "round-trip", "nbd", "recovery")
 
 
 def main(argv: list[str]) -> int:
@@ -26,6 +26,8 @@ def main(argv: list[str]) -> int:
             parser.error(f"there is no part {part!r}; there are {', '.join(PARTS)}")
     logging.getLogger("actors").addHandler(logging.NullHandler())  # kills are on purpose here
     print(f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}")
+    if "actors" in parts:
+        actors.run(options.rounds)
     if "round-trip" in parts:
         round_trip.run(options.rounds)
     if "nbd" in parts:

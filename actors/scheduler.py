@@ -1,0 +1,548 @@
+"""The simulated runtime: one thing happens at a time, and a stream of choices says which.
+
+What can happen is in `_ready`, the longest waiting first: the next step of an actor, the arrival
+of a tell that was delayed, or that a stack goes on which stopped in the middle (baton.py): because
+it waits for something, or because somebody else was to go first. One of them is picked and done,
+again and again. The test that owns the simulation is scheduled like an actor.
+
+Time is virtual. It moves when nothing is ready, to the next timer or deadline; a fault may move it
+earlier ("slow") or further ("stop_clock"). If there is nothing to move to and somebody waits, that
+is a `Deadlock`; also if actors wait for each other's answers in a circle, which only their
+deadlines would end.
+
+Choice points: which of those that are ready is next; whether whoever has just told or asked is
+pre-empted; each opportunity for a fault. A run is its list of choices, and nothing here may depend
+on anything else: no clock, no address, no hash, no order of a set.
+
+Rule: actors in a simulation wait for nothing but each other and timers. One that waits for
+something else has the baton for ever, and everything stands still.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from actors.baton import Baton, Container, Strand, Task
+from actors.choices import Choices
+from actors.errors import ActorError, Deadlock, MailboxFull, NotSettled
+from actors.faults import CLOCK, FaultKind, FaultPlan, Faults, InjectedCrash
+from actors.future import Future
+from actors.here import here
+from actors.mailbox import Envelope
+from actors.runtime import DONE, FOREVER, NOW
+from actors.simulated_loop import SimulatedLoop
+from actors.trace import Trace
+from actors.waiting import LoopSleeper
+
+if TYPE_CHECKING:
+    from actors.cell import Cell
+    from actors.life import Life
+    from actors.message import Message
+    from actors.signals import ExitReason
+    from actors.system import System
+
+class _Alarm(Protocol):
+    """What is to happen at a time."""
+
+    def ring(self) -> None: ...
+
+    def matters(self) -> bool:
+        """Whether something may come of it."""
+
+
+NO_FAULTS = Faults(kinds=())
+
+_PLAIN = 0.3  # how often the longest waiting is next without a draw: runs differ more that way
+
+
+def _name(cell: Cell | None) -> str:
+    return "the test" if cell is None else cell.name
+
+
+class SimulationOver(BaseException):
+    """Ends a stack that still waits when its simulation does; no actor should catch it."""
+
+
+class Scheduler:
+    """One run.
+
+    Args:
+        choices: a seed, or a stream of choices.
+        faults: what may go wrong; nothing unless given.
+        preemption: the probability that a tell or an ask lets others go first.
+        max_steps: after so many the run is given up as one that never settles.
+    """
+
+    def __init__(
+        self,
+        choices: Choices | int,
+        faults: Faults = NO_FAULTS,
+        preemption: float = 0.1,
+        max_steps: int = 100_000,
+    ) -> None:
+        self.choices = Choices.seeded(choices) if isinstance(choices, int) else choices
+        self.plan = FaultPlan(faults, self.choices)
+        self.trace = Trace()
+        self.steps = 0
+        self.ready: list[Task] = []
+        self._max_steps = max_steps
+        self._preemption = preemption
+        self._now = 0.0
+        self._alarms: list[tuple[float, int, _Alarm]] = []
+        self._count = 0
+        self._waiting: dict[_Wait, None] = {}  # in the order in which they began to wait
+        self._checks: list[Callable[[], object]] = []
+        self._test: _Wait | None = None  # the test, while it has stopped
+        self._over = False
+        self.baton = Baton(self._next)
+        self._system: System | None = None
+
+    # --- for tests --------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Virtual seconds since the start of the run."""
+        return self._now
+
+    def invariant(self, check: Callable[[], object]) -> None:
+        """Call ``check`` after every step: if it raises, or returns False, the run ends there."""
+        self._checks.append(check)
+
+    def advance(self, seconds: float) -> None:
+        """Let that much virtual time pass; what is due by then happens."""
+        if not seconds >= 0:
+            raise ValueError(f"time cannot move by {seconds} s")
+        self.wait(_Wait(self, "time to pass", self._now + seconds))
+
+    def settle(self, within: float = 3600.0) -> None:
+        """No more faults; go on until nothing is left to happen, timers included.
+
+        Raises NotSettled if that takes more than ``within`` virtual seconds.
+        """
+        self.plan.stop()
+        if not self.wait(_Wait(self, "quiet", self._now + within, quiet=True)):
+            raise NotSettled(f"still busy after {within} virtual seconds")
+
+    def eventually(self, condition: Callable[[], bool], within: float = 3600.0) -> None:
+        """No more faults; go on until ``condition`` holds, which is looked at after every step.
+
+        Raises NotSettled if nothing is left to happen, or ``within`` virtual seconds have passed.
+        """
+        self.plan.stop()
+        if not condition():
+            wait = _Wait(self, "the condition", self._now + within, quiet=True)
+            wait.condition = condition
+            self.wait(wait)
+            if not condition():
+                raise NotSettled(f"it did not come true within {within} virtual seconds")
+
+    def choose(self, n: int) -> int:
+        """One of range(n) for the test itself, from the same stream: replayed and shrunk too."""
+        return self.choices.pick(n)
+
+    # --- the runtime ------------------------------------------------------------------------------
+
+    def attach(self, system: System) -> None:
+        """A simulation is of one system. Raises ActorError if it has one."""
+        if self._system is not None:
+            raise ActorError("a simulation runs one system, once")
+        self._system = system
+
+    def identity(self) -> bytes:
+        """The same in each run: a simulation has one system."""
+        return b"simulate"
+
+    def lock(self, what: Any) -> _Lock:
+        """What for: a text, or the future that is waited for."""
+        return _Lock(self, what)
+
+    def begin(self, life: Life) -> None:
+        """Its first step when its turn comes; at once if a pooled actor starts a pooled one."""
+        life.batch = 1
+        if life.cell.actor_class.uses_loop:
+            life.settle_in(LoopSleeper(SimulatedLoop(self)))
+            self.ready.append(_Thread(self, life))
+            return
+        step = _Step(self, life)
+        life.cell.mailbox.wake = step.is_ready
+        if life.cell.pooled and here.cell is not None and here.cell.pooled:
+            step.make()
+        else:
+            step.is_ready()
+
+    def lend(self, life: Life, until: Future | None) -> None:
+        """Never: in a simulation nobody claims an actor."""
+        raise AssertionError(f"{life.cell.name} was claimed for {until}")
+
+    def close(self) -> list[str]:
+        """Unwind the stacks that still wait, and end all threads."""
+        self._over = True
+        while self._waiting:
+            self.resume(next(iter(self._waiting)), SimulationOver())
+            self.wait(_Wait(self, "the end", self._now))
+        self.baton.close()
+        return []
+
+    # --- what actors do ---------------------------------------------------------------------------
+
+    def on_tell(self, cell: Cell, message: Message, envelope: Envelope) -> Iterable[Envelope]:
+        """Which copies of a tell arrive now; after that the sender may be pre-empted."""
+        self._note("tells", cell.name, message)
+        if self._strikes("drop", cell):
+            envelope.packet.close()
+            cell.system.dead_letters.add(envelope.kind, cell, envelope.sender, "fault")
+        elif self._strikes("delay", cell):
+            self.at(self._now + self.plan.delay(), _Arrival(self, cell, envelope))
+        else:
+            yield envelope
+            if not envelope.packet.fds and self._strikes("duplicate", cell):
+                packet = cell.pack(message)
+                yield Envelope(envelope.kind, packet, None, envelope.sender, envelope.trace)
+        self._may_preempt()
+
+    def on_ask(self, cell: Cell, message: Message) -> None:
+        """Somebody asks; the asker may be pre-empted before that arrives."""
+        self._note("asks", cell.name, message)
+        self._may_preempt()
+
+    def on_birth(self, cell: Cell) -> None:
+        """An actor is about to be made."""
+        self.trace.add(self._now, cell.name, "starts")
+        if self._strikes("fail_start", cell):
+            raise InjectedCrash("it was to fail at its start")
+
+    def before_receive(self, cell: Cell, message: Message, envelope: Envelope) -> None:
+        """A handler is about to be called."""
+        if envelope.kind == "timer":
+            self._note("timer", message)
+        else:
+            self._note("receives", message, _name(envelope.sender))
+        if self._strikes("crash_before", cell):
+            raise InjectedCrash(f"it was to crash before it handled {type(message).__name__}")
+
+    def after_receive(self, cell: Cell, envelope: Envelope) -> None:
+        """A handler has returned; its answer has not been sent."""
+        if self._strikes("crash_after", cell):
+            raise InjectedCrash(f"it was to crash after it handled {envelope.kind}")
+
+    def on_end(self, cell: Cell, reason: ExitReason) -> None:
+        """An actor has ended."""
+        self.trace.add(self._now, cell.name, "ends", reason)
+
+    def _note(self, what: str, *values: object) -> None:
+        self.trace.add(self._now, _name(here.cell), what, *values)
+
+    # --- what happens next ------------------------------------------------------------------------
+
+    def _strikes(self, kind: FaultKind, cell: Cell) -> bool:
+        supervised = cell.parent is not None and cell.parent.actor_class.supervises
+        if self._over or not self.plan.strikes(kind, cell.name, supervised):
+            return False
+        self.trace.add(self._now, cell.name, "fault", kind)
+        return True
+
+    def _may_preempt(self) -> None:
+        if self.ready and not self._over and self.choices.chance(self._preemption):
+            self._note("preempted")
+            self.give_way()
+
+    def _next(self) -> Task:
+        """What happens next; time moves if it has to."""
+        while not self.ready or (self._alarms and self._hurries()):
+            if not self.ready:
+                self._be_quiet()
+            if not self.ready:
+                self._move()
+        count = len(self.ready)
+        return self.ready.pop(0 if self._over else self.choices.pick(count, plain=_PLAIN))
+
+    def _hurries(self) -> bool:
+        """Whether time moves though something is ready: the machine is slow."""
+        if self._over or not self.plan.strikes("slow", CLOCK):
+            return False
+        self.trace.add(self._now, CLOCK, "fault", "slow")
+        self._move()
+        return True
+
+    def _move(self) -> None:
+        """To the next timer or deadline; whatever is due then is done."""
+        alarms = self._alarms
+        when = max(self._now, alarms[0][0])
+        if when > self._now and not self._over and self.plan.strikes("stop_clock", CLOCK):
+            self.trace.add(self._now, CLOCK, "fault", "stop_clock")
+            when += self.plan.delay()
+        self._now = when
+        while alarms and alarms[0][0] <= when:
+            heapq.heappop(alarms)[2].ring()
+
+    def at(self, when: float, alarm: _Alarm) -> None:
+        """Ring it when the time has come."""
+        self._count += 1
+        heapq.heappush(self._alarms, (when, self._count, alarm))
+
+    def _be_quiet(self) -> None:
+        """Nothing is ready: tell the test if it waits for that, or that nobody can go on."""
+        test = self._test
+        assert test is not None, "the baton is in use, and nobody has it"
+        if not self._over and (circle := self._circle()):
+            self.resume(test, Deadlock(circle))
+        elif test.quiet and not any(alarm.matters() for _, _, alarm in self._alarms):
+            test.grant()
+        elif not self._alarms:
+            self.resume(test, Deadlock("; ".join(str(wait) for wait in self._waiting)))
+
+    def _circle(self) -> str:
+        """Actors that wait for each other's answers, if there are some.
+
+        An ask whose answer has been put off (`reply_later`) may be answered by somebody else.
+        """
+        asks: dict[Cell, Future] = {
+            wait.cell: wait.what
+            for wait in self._waiting
+            if wait.cell is not None and isinstance(wait.what, Future)
+        }
+        for first in asks:
+            path = [first]
+            while (future := asks.get(path[-1])) is not None:
+                target = future.cell
+                if target is None or future in target.pending:
+                    break
+                if target in path:
+                    circle = [*path[path.index(target) :], target]
+                    return ", and ".join(
+                        f"{one.name} waits for an answer of {other.name}"
+                        for one, other in zip(circle, circle[1:], strict=False)
+                    )
+                path.append(target)
+        return ""
+
+    # --- after a step -----------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Is everything as it must be, and will there be an end?"""
+        if self._over:
+            return
+        self.steps += 1
+        self.trace.step = self.steps
+        test = self._test
+        assert test is not None, "only the test starts anything, and then it waits"
+        try:
+            for check in self._checks:
+                if check() is False:
+                    raise AssertionError(f"{getattr(check, '__name__', check)} does not hold")
+            if self.steps >= self._max_steps:
+                raise NotSettled(f"there is no end after {self.steps} steps")
+            if test.condition is not None and test.condition():
+                test.grant()
+        except Exception as error:  # noqa: BLE001 - it is the test's to raise
+            self._over = True
+            self.resume(test, error)
+
+    # --- stopping and going on --------------------------------------------------------------------
+
+    def wait(self, wait: _Wait) -> bool:
+        """Stop the calling stack. True if it was granted what it waits for, False in the end."""
+        self._waiting[wait] = None
+        if wait.deadline != FOREVER:
+            self.at(wait.deadline, wait)
+        self._stop(wait)
+        return wait.granted
+
+    def _stop(self, wait: _Wait) -> None:
+        is_test = threading.current_thread() is self.baton.main
+        if is_test:
+            self._test = wait
+        cell = here.cell
+        try:
+            wait.stop()
+        finally:
+            here.cell = cell
+            if is_test:
+                self._test = None
+
+    def give_way(self) -> None:
+        """Let others that are ready go first, if it so happens."""
+        if self.ready:
+            wait = _Wait(self, "its turn", FOREVER)
+            self.ready.append(wait)
+            self._stop(wait)
+
+    def resume(self, wait: _Wait, error: BaseException | None = None) -> None:
+        """Let it go on when its turn comes. One that is ready already may still get an error."""
+        if wait.error is None:
+            wait.error = error
+        if wait in self._waiting:
+            del self._waiting[wait]
+            self.ready.append(wait)
+
+    def is_waiting(self, wait: _Wait) -> bool:
+        """Whether it has neither got what it waits for, nor given up."""
+        return wait in self._waiting
+
+
+class _Wait(Strand):
+    """A stack that has stopped: of an actor, or of the test.
+
+    ``what`` it waits for; ``deadline`` in virtual seconds. ``quiet``: goes on when nothing else is
+    left to happen.
+    """
+
+    __slots__ = ("_scheduler", "cell", "condition", "deadline", "granted", "quiet", "what")
+
+    def __init__(
+        self, scheduler: Scheduler, what: Any, deadline: float, *, quiet: bool = False
+    ) -> None:
+        super().__init__(scheduler.baton)
+        self.cell = here.cell
+        self.what = what
+        self.deadline = deadline
+        self.quiet = quiet
+        self.granted = False
+        self.condition: Callable[[], bool] | None = None
+        self._scheduler = scheduler
+
+    def grant(self) -> None:
+        """It has what it waits for."""
+        if self._scheduler.is_waiting(self):
+            self.granted = True
+            self._scheduler.resume(self)
+
+    def ring(self) -> None:
+        """Its deadline has come."""
+        self._scheduler.resume(self)
+
+    def matters(self) -> bool:
+        """Whether something will come of its deadline, other than that the test gives up."""
+        return not self.quiet and self._scheduler.is_waiting(self)
+
+    def __str__(self) -> str:
+        return f"{_name(self.cell)} waits for {self.what}"
+
+
+class _Lock:
+    """What `threading.Lock` is to threads. Whoever waits longest gets it next."""
+
+    __slots__ = ("_held", "_queue", "_scheduler", "_what")
+
+    def __init__(self, scheduler: Scheduler, what: Any) -> None:
+        self._scheduler = scheduler
+        self._what = what
+        self._held = False
+        self._queue: deque[_Wait] | None = None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if not self._held:
+            self._held = True
+            return True
+        if not blocking:
+            return False
+        deadline = FOREVER if timeout < 0 else self._scheduler.now() + timeout
+        wait = _Wait(self._scheduler, self._what, deadline)
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(wait)
+        try:
+            return self._scheduler.wait(wait)
+        finally:
+            if wait in self._queue:
+                self._queue.remove(wait)
+
+    def release(self) -> None:
+        while self._queue:
+            wait = self._queue.popleft()
+            wait.grant()
+            if wait.granted:  # else its deadline has come, and it has not gone on yet
+                return
+        self._held = False
+
+    def locked(self) -> bool:
+        return self._held
+
+
+class _Step:
+    """The next step of an actor."""
+
+    __slots__ = ("_life", "_scheduler")
+
+    def __init__(self, scheduler: Scheduler, life: Life) -> None:
+        self._scheduler = scheduler
+        self._life = life
+
+    def is_ready(self) -> None:
+        self._scheduler.ready.append(self)
+
+    def run(self, container: Container) -> None:  # noqa: ARG002 - a step needs no thread
+        self.make()
+        self._scheduler.look()
+
+    def make(self) -> None:
+        life, scheduler = self._life, self._scheduler
+        outer, here.cell = here.cell, life.cell
+        try:
+            wait = life.step()
+        finally:
+            here.cell = outer
+        if wait == DONE:
+            return
+        if wait == NOW or not life.rest():
+            self.is_ready()
+        elif wait != FOREVER:
+            now = scheduler.now()
+            if not now < life.alarm <= now + wait:
+                life.alarm = now + wait
+                scheduler.at(life.alarm, self)
+
+    def ring(self) -> None:
+        self._life.cell.mailbox.poke()
+
+    def matters(self) -> bool:
+        return self._life.cell.life is not None
+
+
+class _Thread:
+    """An actor with an event loop: its stack stops in the loop, whenever that has to wait."""
+
+    __slots__ = ("_life", "_scheduler")
+
+    def __init__(self, scheduler: Scheduler, life: Life) -> None:
+        self._scheduler = scheduler
+        self._life = life
+
+    def run(self, container: Container) -> None:  # noqa: ARG002 - the thread that it runs in
+        here.cell = self._life.cell
+        try:
+            while (wait := self._life.step()) != DONE:
+                self._scheduler.look()
+                if wait == NOW:
+                    self._scheduler.give_way()
+                else:
+                    self._life.sleep(wait)
+        finally:
+            here.cell = None
+
+
+class _Arrival:
+    """A tell that was delayed."""
+
+    __slots__ = ("_cell", "_envelope", "_scheduler")
+
+    def __init__(self, scheduler: Scheduler, cell: Cell, envelope: Envelope) -> None:
+        self._scheduler = scheduler
+        self._cell = cell
+        self._envelope = envelope
+
+    def run(self, container: Container) -> None:  # noqa: ARG002 - it needs no thread
+        try:
+            self._cell.deliver(self._envelope)
+        except MailboxFull:  # its sender has gone on long ago
+            sender = self._envelope.sender
+            self._cell.system.dead_letters.add(self._envelope.kind, self._cell, sender, "overflow")
+
+    def ring(self) -> None:
+        self._scheduler.ready.append(self)
+
+    def matters(self) -> bool:
+        return True
