@@ -12,16 +12,21 @@ with System() as system:
 """
 
 from actors.actor import Actor
-from actors.child_spec import ChildSpec
+from actors.child_spec import BRUTAL_KILL, INFINITY, Backoff, ChildSpec
+from actors.choices import Choices
 from actors.codec import Packet, decode, encode
+from actors.dead_letters import DeadLetters
 from actors.errors import (
     ActorDead,
     ActorError,
     AskTimeout,
     ChildExists,
+    Deadlock,
     MailboxFull,
     MessageError,
+    NameTaken,
     NoSuchChild,
+    NotSettled,
     RemoteActorError,
     RestartIntensityExceeded,
     StartFailed,
@@ -30,66 +35,117 @@ from actors.errors import (
     TooLarge,
     UnknownKind,
     UnknownRef,
+    WouldBlock,
     WrongType,
 )
+from actors.explore import Failure, Options, explore, replay
+from actors.faults import FAULT_KINDS, Faults, InjectedCrash
 from actors.fd import Fd
 from actors.future import Future
 from actors.message import Message
-from actors.ref import Ref
+from actors.ref import NamedRef, Ref
 from actors.reply import Reply
-from actors.restart import Drop, Escalate, Restart, Window, decide
-from actors.signals import Down, Exit, ExitReason, Shutdown
+from actors.restart import Drop, Escalate, Flags, Restart, Window, decide, scope
+from actors.scheduler import Scheduler
+from actors.signals import DeadLetter, Down, Exit, ExitReason, Shutdown, Started
+from actors.statistics import Statistics
+from actors.supervision import Supervision, TooManyChildren
 from actors.supervisor import (
+    AwaitChildren,
     ChildStatus,
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
     StartChild,
+    StartInstance,
     StopChild,
     Supervisor,
+    TerminateChild,
     WhichChildren,
 )
 from actors.system import System
 from actors.timers import Timer
+from actors.trace import Replay, Trace
+from actors.tree import dump, dump_on_signal
 
 __all__ = [
+    "BRUTAL_KILL",
+    "FAULT_KINDS",
+    "INFINITY",
     "Actor",
     "ActorDead",
     "ActorError",
     "AskTimeout",
+    "AwaitChildren",
+    "Backoff",
     "ChildExists",
     "ChildSpec",
     "ChildStatus",
+    "Choices",
+    "CountChildren",
+    "DeadLetter",
+    "DeadLetters",
+    "Deadlock",
+    "DeleteChild",
     "Down",
     "Drop",
     "Escalate",
     "Exit",
     "ExitReason",
+    "Failure",
+    "Faults",
     "Fd",
+    "Flags",
     "Future",
+    "GetChildSpec",
+    "InjectedCrash",
     "MailboxFull",
     "Message",
     "MessageError",
+    "NameTaken",
+    "NamedRef",
     "NoSuchChild",
+    "NotSettled",
+    "Options",
     "Packet",
     "Ref",
     "RemoteActorError",
+    "Replay",
     "Reply",
     "Restart",
+    "RestartChild",
     "RestartIntensityExceeded",
+    "Scheduler",
     "Shutdown",
     "StartChild",
     "StartFailed",
+    "StartInstance",
+    "Started",
+    "Statistics",
     "StopChild",
     "StopTimeout",
+    "Supervision",
     "Supervisor",
     "System",
+    "TerminateChild",
     "Timer",
     "TooDeep",
     "TooLarge",
+    "TooManyChildren",
+    "Trace",
     "UnknownKind",
     "UnknownRef",
     "WhichChildren",
     "Window",
+    "WouldBlock",
     "WrongType",
     "decide",
     "decode",
+    "dump",
+    "dump_on_signal",
     "encode",
+    "explore",
+    "replay",
+    "scope",
 ]

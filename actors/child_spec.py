@@ -108,7 +108,7 @@ class ChildSpec(Message, kind="actors.child_spec"):
             raise ValueError(f"{actor_class.__qualname__} is local: no spec can name it")
         if isinstance(shutdown, str):
             words = {
-                "default": getattr(actor_class, "default_shutdown", 5.0),
+                "default": actor_class.default_shutdown,
                 "brutal_kill": BRUTAL_KILL,
                 "infinity": INFINITY,
             }

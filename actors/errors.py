@@ -81,7 +81,7 @@ class StartFailed(ActorError):
 class RemoteActorError(ActorError):
     """The other actor's handler raised; attributes as in `StartFailed`.
 
-    Its traceback, text from the other actor, is a note of this exception, and so is printed with it.
+    The other actor's traceback is a note of this exception, and so is printed with it.
     """
 
     def __init__(self, name: str, reason: ExitReason) -> None:

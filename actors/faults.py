@@ -10,7 +10,8 @@ scheduler asks it at every opportunity whether the fault strikes, and does what 
     delay         actor is told something    it arrives up to `max_delay` virtual seconds later
     drop          actor is told something    it does not arrive: a dead letter ("fault")
     duplicate     actor is told something    it arrives twice
-    stop_clock    the clock would move       it stands still for some steps, while actors run
+    slow          actors can run             time moves to the next timer first: the machine is slow
+    stop_clock    time moves to a timer      it moves up to `max_delay` further: all stood still
 
 Rules: an opportunity belongs to the actor in the table (of a tell: to the receiver), and to "clock"
 if it is the clock's, which no `targets` restrict. An opportunity that cannot become a fault takes
@@ -38,8 +39,7 @@ FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 CLOCK = "clock"
 """The name that stands for the clock where another fault has that of an actor."""
 
-_OF_CLOCK = frozenset({"stop_clock"})
-_MAX_PAUSE = 16  # steps
+_OF_CLOCK = frozenset({"slow", "stop_clock"})
 
 
 class InjectedCrash(Exception):
@@ -64,7 +64,7 @@ class Faults:
     kinds: those that may strike by chance; of `FAULT_KINDS`, in any order.
     rate: the probability at each opportunity.
     limit: how many may strike by chance in one run.
-    max_delay: of the kind "delay", in virtual seconds.
+    max_delay: of the kinds "delay" and "stop_clock", in virtual seconds.
     targets: names of actors, or patterns of fnmatch; none: every actor that has a supervisor.
     swarm: each run has only some of the kinds, at least one, chosen by its seed. Runs differ more,
         so that what one kind hides from another is found.
@@ -166,12 +166,8 @@ class FaultPlan:
         return True
 
     def delay(self) -> float:
-        """By how many virtual seconds a "delay" delays: a choice."""
+        """By how many virtual seconds a "delay" or a "stop_clock" delays: a choice."""
         return self._max_delay * self._choices.fraction()
-
-    def pause(self) -> int:
-        """For how many steps a "stop_clock" stops the clock, at least one: a choice."""
-        return 1 + self._choices.pick(_MAX_PAUSE)
 
     def stop(self) -> None:
         """No more faults in this run: now it must come to a good end."""

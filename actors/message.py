@@ -8,22 +8,34 @@ processes too.
 Corner cases: types are looked at when a message is sent and when it arrives, not when it is made.
 Annotations are resolved at the first use if they mention what is not defined yet; a wrong one is
 a TypeError. Declaring a class again (a reload, a test run twice) replaces the older one.
+
+Speed: at its first use a class gets two functions made for it, `__wire__` and the one in
+`loaders`; `_functions_of` shows their source. They ask a field's node only if the value's type
+does not settle it already.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import typing
-from typing import Any, ClassVar, Self, dataclass_transform
+from collections.abc import Callable
+from typing import Any, ClassVar, dataclass_transform
 
 from actors.errors import UnknownKind, WrongType
-from actors.schema import Node, Reader, node_for
+from actors.schema import Node, Reader, Writer, node_for
+
+Load = Callable[[list[Any], int, Reader], "Message"]
+"""The message out of [kind, field, ...], unpacked. Raises WrongType or TooDeep."""
+
+loaders: dict[str, tuple[Load, bool]] = {}
+"""For each kind how to load it, and whether it is plain: the `Reader` is not touched."""
 
 _kinds: dict[str, type[Message]] = {}
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 class Message:
     """Base class of all messages; see this module for how to declare one.
 
@@ -31,19 +43,39 @@ class Message:
     """
 
     __kind__: ClassVar[str] = ""
+    __plain__: ClassVar[bool] = False  # known to hold no Ref, Fd or message: no `Writer` is touched
     __cache__: ClassVar[list[tuple[str, Node]] | None] = None
 
     def __init_subclass__(cls, *, kind: str | None = None) -> None:
         super().__init_subclass__()
+        own_init = "__init__" in cls.__dict__
         dataclasses.dataclass(frozen=True)(cls)
         cls.__kind__ = kind or f"{cls.__module__}.{cls.__qualname__}"
         cls.__cache__ = None
+        cls.__plain__ = False
         known = _kinds.get(cls.__kind__)
         if known is not None and _origin(known) != _origin(cls):
             raise TypeError(f"kind {cls.__kind__!r} belongs to {'.'.join(_origin(known))}")
         with contextlib.suppress(NameError):  # a class further down: resolved at the first use
             cls.__nodes__()
+
+        def specialise() -> tuple[Callable[..., list[Any]], Load]:
+            wire, load = _functions_of(cls, own_init)
+            cls.__plain__ = all(node.plain for _, node in cls.__nodes__())
+            cls.__wire__ = wire  # type: ignore[method-assign]
+            if _kinds[cls.__kind__] is cls:
+                loaders[cls.__kind__] = load, cls.__plain__
+            return wire, load
+
+        def first_wire(message: Message, depth: int, writer: Writer) -> list[Any]:
+            return specialise()[0](message, depth, writer)
+
+        def first_load(values: list[Any], depth: int, reader: Reader) -> Message:
+            return specialise()[1](values, depth, reader)
+
+        cls.__wire__ = first_wire  # type: ignore[method-assign]
         _kinds[cls.__kind__] = cls
+        loaders[cls.__kind__] = first_load, False
 
     @classmethod
     def __nodes__(cls) -> list[tuple[str, Node]]:
@@ -56,55 +88,134 @@ class Message:
             ]
         return cls.__cache__
 
-    @classmethod
-    def __check__(cls, message: Any, depth: int) -> tuple[list[Any], bool]:
-        """What goes on the wire, [kind, field, ...], and whether all of that is plain scalars.
+    def __wire__(self, depth: int, writer: Writer) -> list[Any]:
+        """What is packed for it: [kind, field, ...].
 
         Raises WrongType or TooDeep if a field does not hold what it declares.
         """
-        values, plain = [cls.__kind__], True
-        for name, node in cls.__cache__ or cls.__nodes__():
-            value = getattr(message, name)
-            if type(value) not in node.exact:
-                plain = False
-                try:
-                    node.check(value, depth)
-                except WrongType as error:
-                    raise WrongType(f"{cls.__name__}.{name}: {error}") from None
-            values.append(value)
-        return values, plain
-
-    @classmethod
-    def __load__(cls, values: list[Any], depth: int, reader: Reader) -> Self:
-        """The message out of its unpacked fields. Raises WrongType or TooDeep."""
-        nodes = cls.__cache__ or cls.__nodes__()
-        if len(values) != len(nodes):
-            raise WrongType(f"{cls.__name__} has {len(nodes)} fields, not {len(values)}")
-        for index, (name, node) in enumerate(nodes):
-            value = values[index]
-            if type(value) not in node.exact:
-                try:
-                    values[index] = node.load(value, depth, reader)
-                except WrongType as error:
-                    raise WrongType(f"{cls.__name__}.{name}: {error}") from None
-        try:
-            return cls(*values)
-        except (TypeError, ValueError) as error:  # its own __post_init__ refused
-            raise WrongType(f"{cls.__name__}: {error}") from error
+        raise WrongType(f"{type(self).__name__} is not a declared message")
 
 
 def load_message(values: Any, depth: int, reader: Reader) -> Message:
     """The message out of [kind, field, ...]. Raises UnknownKind, WrongType, TooDeep."""
     if type(values) is not list or not values:
         raise WrongType("a message is an array of its kind and its fields")
-    kind = values.pop(0)
-    cls = _kinds.get(kind) if type(kind) is str else None
-    if cls is None:
+    kind = values[0]
+    if type(kind) is not str or kind not in loaders:
         raise UnknownKind(
             f"no message of kind {kind!r:.80} is declared here; import the module that does"
         )
-    return cls.__load__(values, depth, reader)
+    return loaders[kind][0](values, depth, reader)
 
 
 def _origin(cls: type[Message]) -> tuple[str, str]:
     return cls.__module__, cls.__qualname__
+
+
+def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., list[Any]], Load]:
+    """Make the two functions of a class. For `class Say(Message): n: int; to: Ref | None` they are
+
+        def wire(message, depth, writer):
+            v0 = message.n
+            if type(v0) is not int:
+                try:
+                    v0 = wire0(v0, depth, writer)
+                except WrongType as error:
+                    raise WrongType(f"{name}.n: {error}") from None
+            v1 = message.to
+            if v1 is not None:
+                ... the same with wire1
+            return [kind, v0, v1]
+
+        def load(values, depth, reader):
+            try:
+                _, v0, v1 = values
+            except ValueError:
+                raise WrongType(f"{name} has 2 fields, not {len(values) - 1}") from None
+            if type(v0) is not int:
+                ... the same with load0
+            message = new(cls)
+            fields = message.__dict__
+            fields['n'] = v0
+            fields['to'] = v1
+            return message
+
+    A class with code of its own in the making of an instance gets instead of the last five lines
+
+            try:
+                return cls(v0, v1)
+            except (TypeError, ValueError) as error:
+                raise WrongType(f"{name}: {error}") from error
+    """
+    nodes = cls.__nodes__()
+    names = [f"v{index}" for index in range(len(nodes))]
+    space: dict[str, Any] = {
+        "kind": cls.__kind__,
+        "cls": cls,
+        "name": cls.__name__,
+        "new": object.__new__,
+        "WrongType": WrongType,
+    }
+    wire = ["def wire(message, depth, writer):"]
+    load = [
+        "def load(values, depth, reader):",
+        " try:",
+        f"  {', '.join(['_', *names])}, = values",
+        " except ValueError:",
+        f"  raise WrongType(f'{{name}} has {len(nodes)} fields, not {{len(values) - 1}}') from None",
+    ]
+    for index, (name, node) in enumerate(nodes):
+        wire.append(f" v{index} = message.{name}")
+        for lines, function in ((wire, "wire"), (load, "load")):
+            space[f"{function}{index}"] = getattr(node, function)
+            space[f"exact{index}"] = node.exact
+            helper = "writer" if function == "wire" else "reader"
+            lines += [
+                f" if {_inexact(index, node.exact, space)}:",
+                "  try:",
+                f"   v{index} = {function}{index}(v{index}, depth, {helper})",
+                "  except WrongType as error:",
+                f"   raise WrongType(f'{{name}}.{name}: {{error}}') from None",
+            ]
+    wire.append(f" return [{', '.join(['kind', *names])}]")
+    if own_init or _makes_its_instances(cls, [name for name, _ in nodes]):
+        load += [
+            " try:",
+            f"  return cls({', '.join(names)})",
+            " except (TypeError, ValueError) as error:",
+            "  raise WrongType(f'{name}: {error}') from error",
+        ]
+    else:
+        load += [" message = new(cls)", " fields = message.__dict__"]
+        load += [f" fields[{name!r}] = v{index}" for index, (name, _) in enumerate(nodes)]
+        load += [" return message"]
+    source = "\n".join([*wire, *load])
+    # All that varies in it is the names of fields, which Python has taken as names before.
+    exec(compile(source, f"<codec of {cls.__kind__}>", "exec"), space)  # noqa: S102
+    return space["wire"], space["load"]
+
+
+def _inexact(index: int, exact: frozenset[type], space: dict[str, Any]) -> str:
+    """The source of: whether the type of that value is none of these."""
+    if not exact:
+        return "True"
+    if len(exact) > 2:
+        return f"type(v{index}) not in exact{index}"
+    tests = []
+    for kind in sorted(exact, key=lambda kind: (kind is not type(None), kind.__name__)):
+        if kind is type(None):
+            tests.append(f"v{index} is not None")
+        else:
+            space[kind.__name__] = kind
+            tests.append(f"type(v{index}) is not {kind.__name__}")
+    return " and ".join(tests)
+
+
+def _makes_its_instances(cls: type[Message], names: list[str]) -> bool:
+    """Whether more than filling its ``__dict__`` belongs to making an instance."""
+    if type(cls) is not type or cls.__new__ is not object.__new__ or hasattr(cls, "__post_init__"):
+        return True
+    fields = dataclasses.fields(typing.cast(Any, cls))
+    if not all(field.init and not field.kw_only for field in fields):
+        return True
+    return any(hasattr(inspect.getattr_static(cls, name, None), "__set__") for name in names)

@@ -38,9 +38,7 @@ class Ref:
         """Whether it still takes messages; it may have ended by the time that you look."""
         return not self.cell.mailbox.closed
 
-    def tell(
-        self, message: Message, control: bool = False, reply_to: Ref | None = None
-    ) -> None:
+    def tell(self, message: Message, control: bool = False, reply_to: Ref | None = None) -> None:
         """Send and go on. ``control``: ahead of all data, and never refused for want of room.
 
         ``reply_to``: what the receiver finds as its `Actor.sender`; the sending actor unless given.

@@ -16,6 +16,7 @@ from _thread import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from actors.cell import Cell
     from actors.future import Future
     from actors.life import Life
 
@@ -49,6 +50,9 @@ class Runtime(Protocol):
 
     def lend(self, life: Life, until: Future | None) -> None:
         """Run a pooled life in the calling thread: it rested, and was claimed by a put."""
+
+    def at_work(self) -> dict[int, Cell]:
+        """Which pooled actor is just being run by which thread, by the thread's ident."""
 
     def close(self) -> list[str]:
         """End what it runs on, when all actors have ended; the names of threads that hang."""

@@ -21,6 +21,7 @@ something else has the baton for ever, and everything stands still.
 from __future__ import annotations
 
 import heapq
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from actors.message import Message
     from actors.signals import ExitReason
     from actors.system import System
+
 
 class _Alarm(Protocol):
     """What is to happen at a time."""
@@ -176,6 +178,10 @@ class Scheduler:
     def lend(self, life: Life, until: Future | None) -> None:
         """Never: in a simulation nobody claims an actor."""
         raise AssertionError(f"{life.cell.name} was claimed for {until}")
+
+    def at_work(self) -> dict[int, Cell]:
+        """None that anybody else could see."""
+        return {}
 
     def close(self) -> list[str]:
         """Unwind the stacks that still wait, and end all threads."""
@@ -314,7 +320,7 @@ class Scheduler:
                     circle = [*path[path.index(target) :], target]
                     return ", and ".join(
                         f"{one.name} waits for an answer of {other.name}"
-                        for one, other in zip(circle, circle[1:], strict=False)
+                        for one, other in itertools.pairwise(circle)
                     )
                 path.append(target)
         return ""

@@ -1,20 +1,24 @@
 """What a declared field may hold: one node per type annotation, made once per message class.
 
-Pure. A node has two directions: `check` looks at a value before it is packed, `load` turns what
-msgpack made of it back into the declared value (arrays into tuples, extension types into
-capabilities). Both raise `WrongType`, or `TooDeep` beyond MAX_DEPTH containers and messages
-inside each other.
+Pure. A node has two directions: `wire` looks at a value and gives what the packer is to pack for
+it; `load` turns what msgpack made of that back into the declared value (arrays into tuples,
+extension types into capabilities). Both raise `WrongType`, or `TooDeep` beyond MAX_DEPTH
+containers and messages inside each other.
 
 Rules: a bool is not an int; an int is a float; subclasses of str, int, ... (enums) are sent as
 the plain value. Under `Any` a tuple arrives as a list, because msgpack has only one kind of
 array.
+
+Speed: whoever has a node does not call it for a value whose type is one of ``exact``. Containers
+are first asked as a whole, by C code, whether they hold nothing else; they then need no copy.
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sized
+from operator import countOf
 from typing import Any, Protocol
 
 from msgpack import ExtType  # type: ignore[import-untyped, unused-ignore]
@@ -27,26 +31,56 @@ MAX_DEPTH = 32
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
+Extension = slice
+"""What an extension type is unpacked as, (code, data), until a reader has revived it.
+
+Any type of C code that keeps two arguments would do; nothing else in msgpack becomes a slice. An
+`ExtType` takes Python code to make, and with that more time than all the rest of a small message.
+"""
+
+
+class Writer(Protocol):
+    """Turns what is no msgpack value into the extension types of one packet."""
+
+    def express(self, value: Any, depth: int) -> ExtType:
+        """The extension type of a Ref, Fd or message."""
+
+    def mark(self) -> tuple[int, int]:
+        """How much there is so far."""
+
+    def undo(self, mark: tuple[int, int]) -> None:
+        """Give up what came after that `mark`."""
+
 
 class Reader(Protocol):
     """Turns the extension types of one packet into what they stand for."""
 
-    def revive(self, value: ExtType, depth: int) -> Any: ...
+    def revive(self, value: Extension, depth: int) -> Any: ...
 
 
 class Node:
-    """One annotation. ``exact``: types whose values need no look beyond their type."""
+    """One annotation.
 
-    exact: frozenset[type] = frozenset()
+    Attributes:
+        exact: types whose values need no look beyond their type, and are packed as they are.
+        plain: it never holds a Ref, Fd or message: the writer and the reader are not touched.
+        revived: what an extension type in this place may stand for.
+    """
+
     name: str
+    exact: frozenset[type] = frozenset()
+    plain: bool = True
+    revived: tuple[type, ...] = ()
 
-    def check(self, value: Any, depth: int) -> None:
+    def wire(self, value: Any, depth: int, writer: Writer) -> Any:
         raise NotImplementedError
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         raise NotImplementedError
 
     def wrong(self, value: Any) -> WrongType:
+        if type(value) is Extension:
+            return WrongType(f"{self.name} expected, not extension type {value.start}")
         return WrongType(f"{self.name} expected, not {type(value).__name__} {value!r:.80}")
 
 
@@ -57,17 +91,23 @@ def deeper(depth: int) -> int:
     return depth + 1
 
 
+def _is_array(value: Any, kind: type | tuple[type, ...]) -> bool:
+    # An ExtType is a tuple too. It would be packed as what it says, and forge a reference.
+    return isinstance(value, kind) and not isinstance(value, ExtType)
+
+
 class _Scalar(Node):
     def __init__(self, name: str, kinds: tuple[type, ...]) -> None:
         self.name = name
         self.exact = frozenset(kinds)
         self._kinds = kinds
 
-    def check(self, value: Any, depth: int) -> None:  # noqa: ARG002 - a scalar has no inside
-        if type(value) in self.exact:
-            return
-        if isinstance(value, bool) or not isinstance(value, self._kinds):
+    def wire(self, value: Any, depth: int, writer: Writer) -> Any:  # noqa: ARG002 - has no inside
+        if type(value) not in self.exact and (
+            isinstance(value, bool) or not isinstance(value, self._kinds)
+        ):
             raise self.wrong(value)
+        return value
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:  # noqa: ARG002
         if type(value) not in self.exact:
@@ -78,27 +118,38 @@ class _Scalar(Node):
 class _Any(Node):
     name = "a msgpack value, Message, Ref or Fd"
     exact = _SCALARS
+    plain = False
+    revived = (object,)
 
-    def check(self, value: Any, depth: int) -> None:
+    def wire(self, value: Any, depth: int, writer: Writer) -> Any:
         kind = type(value)
-        if kind in _SCALARS or kind is Ref or kind is Fd:
-            return
-        if isinstance(value, (list, tuple)):
+        if kind in _SCALARS:
+            return value
+        if kind is list or kind is tuple:
             depth = deeper(depth)
-            for item in value:
-                if type(item) not in _SCALARS:
-                    self.check(item, depth)
-        elif isinstance(value, dict):
+            if _SCALARS.issuperset(map(type, value)):
+                return value
+            return [
+                item if type(item) in _SCALARS else self.wire(item, depth, writer)
+                for item in value
+            ]
+        if kind is dict:
             depth = deeper(depth)
+            wired = {}
             for key, item in value.items():
                 if type(key) not in _SCALARS:
                     raise WrongType(f"{type(key).__name__} cannot be the key of a dict")
-                if type(item) not in _SCALARS:
-                    self.check(item, depth)
-        elif hasattr(kind, "__check__"):
-            kind.__check__(value, deeper(depth))
-        elif not isinstance(value, (int, float, str, bytes)):
-            raise self.wrong(value)
+                wired[key] = item if type(item) in _SCALARS else self.wire(item, depth, writer)
+            return wired
+        if kind is Ref or hasattr(kind, "__wire__") or isinstance(value, (Ref, Fd)):
+            return writer.express(value, depth)
+        if isinstance(value, (int, float, str, bytes)):
+            return value
+        if isinstance(value, dict):
+            return self.wire(dict(value), depth, writer)
+        if isinstance(value, (list, tuple)) and not isinstance(value, ExtType):
+            return self.wire(list(value), depth, writer)
+        raise self.wrong(value)
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         kind = type(value)
@@ -106,16 +157,20 @@ class _Any(Node):
             return value
         if kind is list:
             depth = deeper(depth)
+            if _SCALARS.issuperset(map(type, value)):
+                return value
             return [
                 item if type(item) in _SCALARS else self.load(item, depth, reader) for item in value
             ]
         if kind is dict:
             depth = deeper(depth)
-            return {
-                key: item if type(item) in _SCALARS else self.load(item, depth, reader)
-                for key, item in value.items()
-            }
-        if kind is ExtType:
+            for key, item in value.items():
+                if type(key) not in _SCALARS:
+                    raise WrongType(f"{type(key).__name__} cannot be the key of a dict")
+                if type(item) not in _SCALARS:
+                    value[key] = self.load(item, depth, reader)
+            return value
+        if kind is Extension:
             return reader.revive(value, depth)
         raise self.wrong(value)
 
@@ -126,19 +181,20 @@ ANY = _Any()
 class _Capability(Node):
     """Ref, Fd, or a message class: an extension type on the wire."""
 
+    plain = False
+
     def __init__(self, kind: type) -> None:
         self.name = kind.__name__
+        self.revived = (kind,)
         self._kind = kind
-        self._nested: bool = hasattr(kind, "__check__")
 
-    def check(self, value: Any, depth: int) -> None:
+    def wire(self, value: Any, depth: int, writer: Writer) -> Any:
         if not isinstance(value, self._kind):
             raise self.wrong(value)
-        if self._nested:
-            typing.cast("Any", value).__check__(value, deeper(depth))
+        return writer.express(value, depth)
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
-        if type(value) is not ExtType:
+        if type(value) is not Extension:
             raise self.wrong(value)
         revived = reader.revive(value, depth)
         if not isinstance(revived, self._kind):
@@ -151,26 +207,28 @@ class _Array(Node):
 
     def __init__(self, kind: type, item: Node) -> None:
         self.name = f"{kind.__name__}[{item.name}]"
+        self.plain = item.plain
         self._kind = kind
         self._item = item
+        self._all_exact = _all_of(item.exact)
 
-    def check(self, value: Any, depth: int) -> None:
-        if not isinstance(value, self._kind):
+    def wire(self, value: Any, depth: int, writer: Writer) -> Any:
+        if type(value) is not self._kind and not _is_array(value, self._kind):
             raise self.wrong(value)
         depth = deeper(depth)
-        exact, check = self._item.exact, self._item.check
-        for item in typing.cast("Sequence[Any]", value):
-            if type(item) not in exact:
-                check(item, depth)
+        if self._all_exact(value):
+            return value
+        exact, wire = self._item.exact, self._item.wire
+        return [item if type(item) in exact else wire(item, depth, writer) for item in value]
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         if type(value) is not list:
             raise self.wrong(value)
         depth = deeper(depth)
-        exact, load = self._item.exact, self._item.load
-        return self._kind(
-            [item if type(item) in exact else load(item, depth, reader) for item in value]
-        )
+        if not self._all_exact(value):
+            exact, load = self._item.exact, self._item.load
+            value = [item if type(item) in exact else load(item, depth, reader) for item in value]
+        return value if self._kind is list else tuple(value)
 
 
 class _Tuple(Node):
@@ -178,46 +236,62 @@ class _Tuple(Node):
 
     def __init__(self, items: list[Node]) -> None:
         self.name = f"tuple[{', '.join(item.name for item in items) or '()'}]"
+        self.plain = all(item.plain for item in items)
         self._items = items
 
-    def check(self, value: Any, depth: int) -> None:
-        if not isinstance(value, tuple) or len(value) != len(self._items):
+    def wire(self, value: Any, depth: int, writer: Writer) -> Any:
+        if not _is_array(value, tuple) or len(value) != len(self._items):
             raise self.wrong(value)
         depth = deeper(depth)
-        for node, item in zip(self._items, value, strict=True):
-            node.check(item, depth)
+        return [
+            item if type(item) in node.exact else node.wire(item, depth, writer)
+            for node, item in zip(self._items, value, strict=True)
+        ]
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         if type(value) is not list or len(value) != len(self._items):
             raise self.wrong(value)
         depth = deeper(depth)
         return tuple(
-            node.load(item, depth, reader) for node, item in zip(self._items, value, strict=True)
+            [
+                item if type(item) in node.exact else node.load(item, depth, reader)
+                for node, item in zip(self._items, value, strict=True)
+            ]
         )
 
 
 class _Dict(Node):
     def __init__(self, key: Node, item: Node) -> None:
         self.name = f"dict[{key.name}, {item.name}]"
+        self.plain = key.plain and item.plain
         self._key = key
         self._item = item
+        self._exact_keys = _all_of(key.exact)
+        self._exact_items = _all_of(item.exact)
 
-    def check(self, value: Any, depth: int) -> None:
+    def wire(self, value: Any, depth: int, writer: Writer) -> Any:
         if not isinstance(value, dict):
             raise self.wrong(value)
         depth = deeper(depth)
-        for key, item in value.items():
-            if type(key) not in _SCALARS:
-                raise WrongType(f"{type(key).__name__} cannot be the key of a dict")
-            self._key.check(key, depth)
-            self._item.check(item, depth)
+        if self._exact_keys(value) and self._exact_items(value.values()):
+            return value
+        _check_keys(value)
+        key_wire, item_wire = self._key.wire, self._item.wire
+        return {
+            key_wire(key, depth, writer): item_wire(item, depth, writer)
+            for key, item in value.items()
+        }
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         if type(value) is not dict:
             raise self.wrong(value)
         depth = deeper(depth)
+        if self._exact_keys(value) and self._exact_items(value.values()):
+            return value
+        _check_keys(value)
+        key_load, item_load = self._key.load, self._item.load
         return {
-            self._key.load(key, depth, reader): self._item.load(item, depth, reader)
+            key_load(key, depth, reader): item_load(item, depth, reader)
             for key, item in value.items()
         }
 
@@ -228,20 +302,29 @@ class _Union(Node):
     def __init__(self, options: list[Node]) -> None:
         self.name = " | ".join(option.name for option in options)
         self.exact = frozenset().union(*(option.exact for option in options))
+        self.plain = all(option.plain for option in options)
+        self.revived = sum((option.revived for option in options), ())
         self._options = options
+        # Only a container can have expressed some of its items when it turns out to be wrong.
+        self._undoes = not all(option.plain or type(option) is _Capability for option in options)
 
-    def check(self, value: Any, depth: int) -> None:
+    def wire(self, value: Any, depth: int, writer: Writer) -> Any:
+        mark = writer.mark() if self._undoes else None
         for option in self._options:
             try:
-                return option.check(value, depth)
+                return option.wire(value, depth, writer)
             except WrongType:
-                continue
+                if mark is not None:
+                    writer.undo(mark)
         raise self.wrong(value)
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
-        if type(value) is ExtType:  # revived once: a descriptor can be claimed only once
+        if type(value) is Extension:  # revived once: a descriptor can be claimed only once
+            if not self.revived:
+                raise self.wrong(value)
             revived = reader.revive(value, depth)
-            self.check(revived, depth)
+            if not isinstance(revived, self.revived):
+                raise self.wrong(revived)
             return revived
         for option in self._options:
             try:
@@ -249,6 +332,30 @@ class _Union(Node):
             except WrongType:
                 continue
         raise self.wrong(value)
+
+
+def _all_of(kinds: frozenset[type]) -> Callable[[Any], bool]:
+    """Whether what is in a container is of these types alone, as far as that is quick to say."""
+    if len(kinds) == 1:
+        (kind,) = kinds
+
+        def all_of_one(values: _Values) -> bool:
+            return countOf(map(type, values), kind) == len(values)
+
+        return all_of_one
+    if kinds:
+        return lambda values: kinds.issuperset(map(type, values))
+    return lambda values: not values
+
+
+class _Values(Sized, Iterable[Any], Protocol):
+    pass
+
+
+def _check_keys(value: dict[Any, Any]) -> None:
+    if not _SCALARS.issuperset(map(type, value)):
+        kind = next(type(key) for key in value if type(key) not in _SCALARS)
+        raise WrongType(f"{kind.__name__} cannot be the key of a dict")
 
 
 _PLAIN: dict[Any, Node] = {
@@ -285,7 +392,7 @@ def node_for(annotation: Any) -> Node:
     if origin is dict:
         return _Dict(node_for(args[0]), node_for(args[1]))
     if isinstance(annotation, type) and (
-        annotation in (Ref, Fd) or hasattr(annotation, "__check__")
+        annotation in (Ref, Fd) or hasattr(annotation, "__wire__")
     ):
         return _Capability(annotation)
     raise TypeError(f"{annotation!r} cannot be the type of a message's field")

@@ -28,14 +28,11 @@ from actors.runtime import Runtime
 from actors.scheduler import Scheduler
 from actors.signals import Exit, ExitReason
 from actors.threads import Threads
-from actors.tree import picture
+from actors.tree import picture, systems
 
 _GRACE = 1.0  # seconds for killed actors to return from their handlers, and run `on_stop`
 
 _NOBODY = ExitReason("error", "NotRegistered", "nobody has that name now")
-
-systems: weakref.WeakSet[System] = weakref.WeakSet()
-"""All of this process, for `dump`."""
 
 
 class System:
@@ -46,8 +43,8 @@ class System:
         clock: seconds, monotonic.
         stop_timeout: seconds that `stop` gives all actors together.
         workers: threads that pooled actors share.
-        simulation: a seed, or a `Scheduler`, which is then `System.simulation`: the actors run under
-            it in virtual time, instead of on threads.
+        simulation: a seed, or a `Scheduler`, which is then `System.simulation`: the actors run
+            under it in virtual time, instead of on threads.
     """
 
     def __init__(
@@ -147,9 +144,8 @@ class System:
             raise ActorError(f"{here.cell.name} cannot stop the system that it runs in")
         with self._lock:
             self._stopping = True
-            top = list(reversed(self._top))
         deadline = self.now() + self._stop_timeout
-        for cell in top:
+        for cell in reversed(self.top()):
             cell.end(max(0.0, deadline - self.now()))
         with self._lock:
             rest = list(self._running)
@@ -163,10 +159,12 @@ class System:
             raise StopTimeout(f"still running after {self._stop_timeout} s: {', '.join(stuck)}")
 
     def tree(self) -> str:
-        """A picture of all actors, a line each: name, state, restarts, mailbox, uptime."""
-        with self._lock:
-            top = list(self._top)
-        return picture(self.name, top, self.now())
+        """A picture of all actors, a line each: name, state, restarts, mailbox, uptime.
+
+        Supervisors show their strategy and intensity; where nested intensities multiply to more
+        than ten starts, a warning says so.
+        """
+        return picture(self)
 
     def __enter__(self) -> Self:
         return self
@@ -233,6 +231,11 @@ class System:
             cell.ends_within(None)
         cause, cell.cause = cell.cause, None
         raise StartFailed(name, cell.reason) from cause
+
+    def top(self) -> list[Cell]:
+        """The actors that have no parent, in the order of their start."""
+        with self._lock:
+            return list(self._top)
 
     def resolve(self, identity: bytes) -> Ref:
         """The actor of a reference that has arrived. Raises UnknownRef."""

@@ -20,7 +20,7 @@ import heapq
 import os
 import threading
 import time
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from actors.runtime import DONE, FOREVER, NOW, Lock
 from actors.waiting import LoopSleeper, Sleeper
 
 if TYPE_CHECKING:
+    from actors.cell import Cell
     from actors.future import Future
     from actors.life import Life
 
@@ -48,6 +49,7 @@ class Threads:
         self._ready: SimpleQueue[Life | None] = SimpleQueue()
         self._workers: list[threading.Thread] = []
         self._alarm: _Alarm | None = None
+        self._at_work: dict[int, Cell | None] = {}  # ident of a thread -> what it runs
         self._last: threading.Thread | None = None  # ended, and not joined yet
         self._lock = threading.Lock()
 
@@ -78,6 +80,10 @@ class Threads:
         interrupt, life.interrupt = life.interrupt, None
         if interrupt is not None and threading.current_thread() is threading.main_thread():
             raise interrupt
+
+    def at_work(self) -> dict[int, Cell]:
+        """A copy; each entry is true at some moment while it is made."""
+        return {ident: cell for ident, cell in list(self._at_work.items()) if cell is not None}
 
     def close(self) -> list[str]:
         """End the workers and the alarm. Those that hang in an actor's code are named."""
@@ -127,6 +133,8 @@ class Threads:
     def _run(self, life: Life, until: Future | None) -> None:
         """Steps of a pooled life that is ours, until it rests or others are to have a turn."""
         outer, here.cell = here.cell, life.cell
+        ident = get_ident()
+        self._at_work[ident] = life.cell
         try:
             for _ in range(_TURNS):
                 wait = life.step()
@@ -142,6 +150,7 @@ class Threads:
             self._schedule(life)
         finally:
             here.cell = outer
+            self._at_work[ident] = None
 
     def _wake_within(self, life: Life, seconds: float) -> None:
         when = self.now() + seconds

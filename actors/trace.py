@@ -143,7 +143,7 @@ def _shown(value: Any, room: int) -> str:
     return show(value, room)
 
 
-def _opaque(value: Any, room: int) -> str:
+def _opaque(value: Any, _: int) -> str:
     return f"<{type(value).__name__}>"
 
 

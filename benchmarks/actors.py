@@ -1,23 +1,23 @@
 """Actors beside stock pykka: ask, tell, a great many idle ones, and a supervised restart.
 
-Both sides are sent the same 64 bytes and answer with them. pykka passes on whatever object it is
-given; ours packs, checks and unpacks it. The great many are measured in a process that does nothing
-else: what it has more of resident memory than before is theirs.
+Both sides are sent the same 64 bytes, and answer with as many. pykka passes on any object as it is;
+ours packs, checks and unpacks it. On one processor, handing over from thread to thread takes a
+steady time; on more, whatever it takes to wake another one. So these are measured both ways.
 """
 
 from __future__ import annotations
 
-import json
+import mmap
 import os
 import subprocess
 import sys
 import time
-from _thread import allocate_lock
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import pykka
@@ -25,10 +25,8 @@ import pykka
 from actors import Actor, ChildSpec, Message, Ref, Supervisor, System
 from benchmarks.report import interleave, median, percentile, progress, table
 
-ASKS = 2000  # of each contestant in each round, as the next two
-TELLS = 20_000
-RESTARTS = 100
-MANY = {"pooled actor": 100_000, "pykka, Message": 2_000}
+ASKS, TELLS, RESTARTS = 2000, 20_000, 100  # of each contestant in each round
+BODY = bytes(range(64))
 
 
 class Ping(Message):
@@ -38,8 +36,8 @@ class Ping(Message):
 class Echo(Actor):
     mailbox_count = 2 * TELLS  # so that none is refused; pykka's has no bound
 
-    def on_receive(self, message: Any) -> Any:
-        return message.body
+    def on_receive(self, message: Any) -> Any:  # noqa: ARG002
+        return BODY
 
 
 class PooledEcho(Echo):
@@ -47,18 +45,13 @@ class PooledEcho(Echo):
 
 
 class PykkaEcho(pykka.ThreadingActor):
-    def on_receive(self, message: Any) -> Any:
-        return message.body
+    use_daemon_thread = True  # an error in here must not hang
+
+    def on_receive(self, message: Any) -> Any:  # noqa: ARG002
+        return BODY
 
 
-class PykkaDictEcho(pykka.ThreadingActor):
-    def on_receive(self, message: Any) -> Any:
-        return message["body"]
-
-
-class Mortal(Actor):
-    """Whatever it is told ends it: an actor's own `on_receive` raises TypeError."""
-
+class Mortal(Actor):  # without `on_receive`: whatever it is told is a TypeError
     def on_start(self) -> None:
         births.put((time.perf_counter(), self.ref))
 
@@ -68,79 +61,82 @@ class PooledMortal(Mortal):
 
 
 births: SimpleQueue[tuple[float, Ref]] = SimpleQueue()  # global, as a ChildSpec cannot hold it
-ping = Ping(bytes(range(64)))
 kinds: dict[str, tuple[Any, Any]] = {
-    "pooled actor": (PooledEcho, ping),
-    "thread actor": (Echo, ping),
-    "pykka, Message": (PykkaEcho, ping),
-    "pykka, dict": (PykkaDictEcho, {"body": ping.body}),
+    "pooled actor": (PooledEcho, Ping(BODY)),
+    "thread actor": (Echo, Ping(BODY)),
+    "pykka, Message": (PykkaEcho, Ping(BODY)),
+    "pykka, dict": (PykkaEcho, {"body": BODY}),
 }
-ours, pykkas = list(kinds)[:2], list(kinds)[2:]
+mortals = {"pooled actor": PooledMortal, "thread actor": Mortal}
+pykkas = ["pykka, Message", "pykka, dict"]
+Measures = dict[str, Callable[[], float]]
+Contest = Callable[[dict[str, Any]], Measures]
+Show = Callable[[float], str]
 
 
 def run(rounds: int) -> None:
     """Measure and print."""
-    progress("ask")
-    with _started() as refs:
-        asks = {name: _asking(refs[name].ask, message) for name, (_, message) in kinds.items()}
-        asks["ask_future, pooled"] = _asking(lambda m: refs[ours[0]].ask_future(m).result(), ping)
-        asks["two locks (floor)"] = _asking(_two_locks(), None)
-        times = interleave(asks, rounds)
-    _compare("ask, 64 B there and back, p50", times, lambda s: f"{s * 1e6:.1f} us", ">= 2")
-
-    for threads in (1, 2):
-        progress(f"tell, {threads} sending")
-        with _started() as refs:
-            tells = {name: _telling(refs[name], kinds[name][1], threads) for name in kinds}
-            times = interleave(tells, rounds)
-        title = f"{TELLS} tells of 64 B, {threads} sending, until the last is handled"
-        _compare(title, times, lambda s: f"{TELLS / s / 1e3:.0f} k/s", ">= 1.5")
+    _compare("ask, 64 B there and back, p50", _asks, rounds, lambda s: f"{s * 1e6:.1f} us", ">= 2")
+    for count in (1, 2):
+        title = f"{TELLS} tells of 64 B, {count} sending, until the last is handled"
+        tells = partial(_tells, threads=count)
+        _compare(title, tells, rounds, lambda s: f"{TELLS / s / 1e3:.0f} k/s", ">= 1.5")
 
     rows = []
-    for name, count in MANY.items():
-        progress(f"{count} x {name}")
-        command = [sys.executable, "-m", "benchmarks.actors", name, str(count)]
-        start, idle, used, stop = json.loads(subprocess.check_output(command))
+    for name, count in {"pooled actor": 100_000, "pykka, Message": 2_000}.items():
+        progress(f"{count} x {name}")  # in a process that has nothing else in it
+        code = f"from benchmarks.actors import many; many({name!r}, {count})"
+        output = subprocess.check_output([sys.executable, "-c", code])
+        start, idle, used, stop = map(float, output.split())
         ends = (f"{s:.2f} s ({s / count * 1e6:.0f} us each)" for s in (start, stop))
-        sizes = (f"{size / count / 1024:.2f} KiB" for size in (idle, used))
+        sizes = (f"{pages * mmap.PAGESIZE / count / 1024:.2f} KiB" for pages in (idle, used))
         rows.append((f"{count} x {name}", *ends, *sizes))
     rows.append(("aim, pooled", "< 5 s (50 us each)", "-", "< 4 KiB", "-"))
     table("a great many", ("", "start", "stop", "idle, each", "after an ask, each"), rows)
 
-    progress("restarts")
-    fates: dict[str, list[float]] = {name: [] for name in ours}
-    pooled, thread = (fates[name] for name in ours)
-    interleave({"p": _restarting(PooledMortal, pooled), "t": _restarting(Mortal, thread)}, rounds)
-    rows = [("pykka", "-", "-", "-")]
-    for name, aim in zip(ours, ("-", "< 200 us"), strict=True):
-        spread = (f"{percentile(fates[name], share) * 1e6:.0f} us" for share in (0.5, 0.99))
-        rows.append((name, *spread, aim))
+    fates = {"pooled actor": ["pooled actor", "-"], "thread actor": ["thread actor", "< 200 us"]}
+    for _ in _processors("restarts"):
+        for name, times in _restarts(rounds).items():
+            fates[name] += [f"{percentile(times, share) * 1e6:.0f} us" for share in (0.5, 0.99)]
+    head = ("", "aim for p50", "p50 on one processor", "p99", "p50 on all", "p99")
     title = f"from a fatal tell to the end of the next on_start, {rounds * RESTARTS} each"
-    table(title, ("", "p50", "p99", "aim for p50"), rows)
+    table(title, head, [*fates.values(), ("pykka", *"-----")])
 
 
-def _compare(
-    title: str, measured: Mapping[str, list[float]], show: Callable[[float], str], aim: str
-) -> None:
-    rows = []
-    for name, times in measured.items():
-        ratios = (f"{median(measured[other]) / median(times):.2f}" for other in pykkas)
-        rows.append((name, show(median(times)), *ratios, aim if name in ours else "-"))
-    table(title, ("x: so many times as fast as", "", *(f"x {p}" for p in pykkas), "aim"), rows)
+def _processors(what: str) -> Iterator[None]:
+    """Twice: on one processor, then on all. Threads that are started meanwhile are there too."""
+    everywhere = os.sched_getaffinity(0)
+    for processors in ({min(everywhere)}, everywhere):
+        progress(f"{what}, {len(processors)} processor(s)")
+        os.sched_setaffinity(0, processors)
+        yield
 
 
-@contextmanager
-def _started() -> Iterator[dict[str, Any]]:
-    with System() as system:
-        try:
-            refs = {name: system.start(kinds[name][0]) for name in ours}
-            yield refs | {name: kinds[name][0].start() for name in pykkas}
-        finally:
+def _compare(title: str, contest: Contest, rounds: int, show: Show, aim: str) -> None:
+    rows = {name: [name, aim] for name in mortals}
+    for _ in _processors(title):
+        with System() as system:
+            refs = {name: system.start(kinds[name][0]) for name in mortals}
+            refs |= {name: kinds[name][0].start() for name in pykkas}
+            measured = interleave(contest(refs), rounds)
             pykka.ActorRegistry.stop_all()
+        for name, times in measured.items():
+            ratios = [f"{median(measured[other]) / median(times):.2f}" for other in pykkas]
+            rows.setdefault(name, [name, "-"]).extend([show(median(times)), *ratios])
+    ratios = [f"x {name}" for name in pykkas]
+    table(title, ("", "aim", "on one processor", *ratios, "on all", *ratios), list(rows.values()))
 
 
-def _two_locks() -> Callable[[Any], object]:
-    asked, answered = allocate_lock(), allocate_lock()
+def _asks(refs: dict[str, Any]) -> Measures:
+    def measure(ask: Callable[[Any], object], message: Any = None) -> float:
+        times = []
+        for _ in range(ASKS // 10 + ASKS):
+            began = time.perf_counter()
+            ask(message)
+            times.append(time.perf_counter() - began)
+        return median(times[ASKS // 10 :])  # the first were to warm
+
+    asked, answered = Lock(), Lock()
     asked.acquire()
     answered.acquire()
 
@@ -152,77 +148,57 @@ def _two_locks() -> Callable[[Any], object]:
         asked.release()
         answered.acquire()
 
-    Thread(target=answer, daemon=True).start()  # it waits for ever in the end, and costs nothing
-    return hand_over
+    Thread(target=answer, daemon=True).start()  # in the end it waits for ever
+    future = refs["pooled actor"].ask_future
+    asks = {name: partial(measure, refs[name].ask, kinds[name][1]) for name in kinds}
+    asks["ask_future, pooled"] = partial(measure, lambda m: future(m).result(), Ping(BODY))
+    return {**asks, "two locks (floor)": partial(measure, hand_over)}
 
 
-def _asking(ask: Callable[[Any], object], message: Any) -> Callable[[], float]:
-    def measure() -> float:
-        times = []
-        for _ in range(ASKS // 10 + ASKS):
-            began = time.perf_counter()
-            ask(message)
-            times.append(time.perf_counter() - began)
-        return median(times[ASKS // 10 :])  # the first were to warm
+def _tells(refs: dict[str, Any], threads: int) -> Measures:
+    def measure(ref: Any, message: Any) -> float:
+        def tell(count: int) -> None:
+            for _ in range(count):
+                ref.tell(message)
 
-    return measure
-
-
-def _telling(ref: Any, message: Any, threads: int) -> Callable[[], float]:
-    def tell(count: int) -> None:
-        for _ in range(count):
-            ref.tell(message)
-
-    def measure() -> float:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(tell, [TELLS // 20] * threads))  # warm
-            ref.ask(message)
-            began = time.perf_counter()
-            list(pool.map(tell, [TELLS // threads] * threads))
-            ref.ask(message)  # it comes after all that was told
+            for count in (TELLS // 10, TELLS):  # the first are to warm
+                began = time.perf_counter()
+                list(pool.map(tell, [count // threads] * threads))
+                ref.ask(message)  # it comes after all that was told
             return time.perf_counter() - began
 
-    return measure
+    return {name: partial(measure, refs[name], kinds[name][1]) for name in kinds}
 
 
-def _restarting(child: type[Mortal], times: list[float]) -> Callable[[], float]:
-    def measure() -> float:
-        with System() as system:
-            # The period is short, since a supervisor goes through the restarts of the last one.
+def _restarts(rounds: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in mortals}
+    for name, child in [*mortals.items()] * rounds:
+        with System() as system:  # the period is short, as a supervisor goes through all in it
             system.start(Supervisor, [ChildSpec.of("child", child)], intensity=10**9, period=0.01)
             _, ref = births.get()
             for count in range(-RESTARTS // 10, RESTARTS):  # the first are to warm
                 time.sleep(0.001)  # everyone has come to rest
                 began = time.perf_counter()
-                ref.tell(ping)
+                ref.tell(Ping(BODY))
                 born, ref = births.get()
                 if count >= 0:
-                    times.append(born - began)
-        return median(times)
-
-    return measure
+                    times[name].append(born - began)
+    return times
 
 
-def _many(name: str, count: int) -> None:
-    """Print seconds to start, bytes when idle, bytes when each was asked once, seconds to stop."""
+def many(name: str, count: int) -> None:
+    """Print seconds to start, pages when idle, pages when each was asked once, seconds to stop."""
     kind, message = kinds[name]
+    statm = Path("/proc/self/statm").read_text
     with System() as system:
-        start = (lambda: system.start(kind)) if name in ours else kind.start
+        start = (lambda: system.start(kind)) if name in mortals else kind.start
         start().ask(message)  # what the first one loads is not the others' size
-        before, began = _resident(), time.perf_counter()
+        before, began = int(statm().split()[1]), time.perf_counter()
         refs = [start() for _ in range(count)]
-        started, idle = time.perf_counter() - began, _resident() - before
+        started, idle = time.perf_counter() - began, int(statm().split()[1]) - before
         for ref in refs:
             ref.ask(message)
-        used, began = _resident() - before, time.perf_counter()
+        used, began = int(statm().split()[1]) - before, time.perf_counter()
         pykka.ActorRegistry.stop_all()
-    print(json.dumps([started, idle, used, time.perf_counter() - began]))
-
-
-def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-if __name__ == "__main__":
-    _many(sys.argv[1], int(sys.argv[2]))
+    print(started, idle, used, time.perf_counter() - began)

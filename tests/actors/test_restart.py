@@ -1,12 +1,29 @@
-"""The restart decision: OTP's matrix, row by row, and the window against its definition."""
+"""What a restart is made of: OTP's matrix, row by row, the window, scopes, flags and specs."""
 
 from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors import ChildSpec, Drop, Escalate, ExitReason, Restart, Window, decide
+from actors import (
+    Actor,
+    ChildSpec,
+    Drop,
+    Escalate,
+    ExitReason,
+    Restart,
+    System,
+    Window,
+    decide,
+    decode,
+    encode,
+)
+from actors.child_spec import BRUTAL_KILL, INFINITY, Backoff
+from actors.restart import Flags, scope
 
 NORMAL, SHUTDOWN = ExitReason("normal"), ExitReason("shutdown")
 KILLED, ERROR = ExitReason("killed"), ExitReason("error", "ValueError", "x")
@@ -85,15 +102,149 @@ def test_a_supervisor_gives_up_at_the_first_restart_too_many(
         assert len(window.restarts) <= intensity
 
 
-@pytest.mark.parametrize(("intensity", "period"), [(-1, 5.0), (1, 0.0), (1, -1.0)])
+@pytest.mark.parametrize(
+    ("intensity", "period"), [(-1, 5.0), (1, 0.0), (1, -1.0), (1, float("nan"))]
+)
 def test_a_window_that_makes_no_sense_is_refused(intensity: int, period: float) -> None:
     with pytest.raises(ValueError, match="intensity"):
         Window(intensity, period)
+    with pytest.raises(ValueError, match="intensity"):
+        Flags(intensity=intensity, period=period)
 
 
 def test_otps_defaults() -> None:
     assert Window() == Window(intensity=1, period=5.0)
+    assert Flags() == Flags("one_for_one", 1, 5.0, "never")
     assert (ChildSpec("c", "a:B", []).restart, ChildSpec("c", "a:B", []).shutdown) == (
         "permanent",
         5.0,
     )
+
+
+# --- scopes and flags -----------------------------------------------------------------------------
+
+SCOPES = [
+    # strategy             failed  goes down and comes up with it
+    ("one_for_one", "b", ""),
+    ("simple_one_for_one", "b", ""),
+    ("one_for_all", "a", "bcd"),
+    ("one_for_all", "b", "acd"),
+    ("one_for_all", "d", "abc"),
+    ("rest_for_one", "a", "bcd"),
+    ("rest_for_one", "b", "cd"),
+    ("rest_for_one", "d", ""),
+]
+
+
+@pytest.mark.parametrize(("strategy", "failed", "others"), SCOPES)
+def test_the_scope_of_a_restart(strategy: str, failed: str, others: str) -> None:
+    assert scope(strategy, ["a", "b", "c", "d"], failed) == tuple(others)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"strategy": "all_for_one"}, "strategy is one of one_for_one, .*, not 'all_for_one'"),
+        ({"auto_shutdown": "always"}, "auto_shutdown is one of never, .*, not 'always'"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        Flags(**options)
+
+
+# --- specs ----------------------------------------------------------------------------------------
+
+
+class Worker(Actor):
+    pass
+
+
+class Tree(Actor):
+    default_shutdown: ClassVar[float | None] = None
+
+
+def test_a_spec_holds_everything_that_a_start_needs() -> None:
+    backoff = Backoff(1.0, 8.0)
+    spec = ChildSpec.of(
+        "w",
+        Worker,
+        1,
+        restart="transient",
+        shutdown=2.0,
+        significant=True,
+        registered=True,
+        backoff=backoff,
+        name="an argument of its own",
+    )
+    assert spec.load() is Worker
+    assert (spec.args, spec.kwargs) == ([1], {"name": "an argument of its own"})
+    assert (spec.restart, spec.shutdown) == ("transient", 2.0)
+    assert (spec.significant, spec.registered, spec.backoff) == (True, True, backoff)
+    with System() as system:
+        assert decode(encode(spec), system) == spec
+
+
+def test_no_two_specs_share_their_arguments() -> None:
+    first, second = ChildSpec("a", "a:B", []), ChildSpec("b", "a:B", [])
+    assert first.kwargs == {}
+    assert first.kwargs is not second.kwargs
+
+
+@pytest.mark.parametrize(
+    ("actor_class", "options", "seconds"),
+    [
+        (Worker, {}, 5.0),
+        (Tree, {}, INFINITY),
+        (Tree, {"shutdown": 3.0}, 3.0),
+        (Worker, {"shutdown": None}, INFINITY),
+        (Worker, {"shutdown": "infinity"}, INFINITY),
+        (Worker, {"shutdown": "brutal_kill"}, BRUTAL_KILL),
+        (Worker, {"shutdown": 0}, BRUTAL_KILL),
+    ],
+)
+def test_how_long_a_child_gets_to_end(
+    actor_class: type[Actor], options: dict[str, Any], seconds: float | None
+) -> None:
+    assert ChildSpec.of("c", actor_class, **options).shutdown == seconds
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"shutdown": "never"}, "shutdown is seconds or one of .*brutal_kill, infinity: 'never'"),
+        ({"shutdown": -0.1}, "shutdown cannot be"),
+        ({"restart": "always"}, "restart is one of"),
+        ({"significant": True}, "'c' is permanent and always started again"),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        ChildSpec.of("c", Worker, **options)
+
+
+# --- backoff --------------------------------------------------------------------------------------
+
+
+def test_a_backoff_grows_to_its_maximum() -> None:
+    backoff = Backoff(initial=0.5, maximum=3.0, factor=2.0)
+    assert [backoff.delay(n) for n in range(1, 6)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    assert backoff.delay(1_000_000) == 3.0  # not OverflowError
+    assert [Backoff(1.0, 9.0, factor=1).delay(n) for n in (1, 7)] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"initial": 0.0}, "from more than 0 s"),
+        ({"initial": float("nan")}, "from more than 0 s"),
+        ({"initial": 2.0, "maximum": 1.0}, "from 2.0 s to 1.0 s"),
+        ({"maximum": math.inf}, "finite maximum"),
+        ({"factor": 0.5}, "factor cannot be 0.5"),
+        ({"factor": math.inf}, "factor cannot be inf"),
+        ({"reset": 0.0}, "reset is a time"),
+    ],
+)
+def test_a_backoff_that_makes_no_sense_is_refused(options: dict[str, float], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        Backoff(**options)
