@@ -119,32 +119,26 @@ class Cell:
 
     # --- sending ----------------------------------------------------------------------------------
 
-    def tell(
-        self, message: Message, *, control: bool = False, reply_to: Cell | None = None
-    ) -> None:
+    def tell(self, message: Message, control: bool = False, reply_to: Cell | None = None) -> None:
         """See `Ref.tell`."""
-        sender = here.cell
+        packet = encode(message)
+        if packet.refs:
+            self.check(packet)
         system = self.system
-        envelope = Envelope(
-            message.__kind__,
-            self.pack(message),
-            None,
-            reply_to or sender,
-            system.next_trace() if sender is None else sender.trace,
-        )
-        if (simulation := system.simulation) is not None and not control:
-            for copy in simulation.on_tell(self, message, envelope):
-                self.deliver(copy)
-        else:
+        sender = here.cell
+        trace = system.next_trace() if sender is None else sender.trace
+        envelope = Envelope(message.__kind__, packet, None, reply_to or sender, trace)
+        if control or system.simulation is None:
             self.deliver(envelope, control)
+        else:
+            for copy in system.simulation.on_tell(self, message, envelope):
+                self.deliver(copy)
 
     def deliver(self, envelope: Envelope, control: bool = False) -> None:
         """Queue a tell, or account for it. Raises MailboxFull."""
-        verdict = self.mailbox.put(envelope, control)
-        if verdict is Verdict.CLOSED:
-            self.refuse(envelope)
-        elif verdict is Verdict.FULL:
-            self._make_room(envelope, self.actor_class.mailbox_patience)
+        put = self.mailbox.put_control if control else self.mailbox.put
+        if (verdict := put(envelope)) is not Verdict.ACCEPTED:
+            self._not_accepted(envelope, verdict, self.actor_class.mailbox_patience)
 
     def ask(self, message: Message, timeout: float, *, waits: bool = True) -> Future:
         """See `Ref.ask`. ``waits``: the caller will do nothing else before it has the answer."""
@@ -166,36 +160,35 @@ class Cell:
         ``claim``: if the actor rests, run it here and now, until the future is settled. Whoever
         waits for an answer may as well work for it: that saves two changes of threads.
         """
-        sender = here.cell
+        packet = encode(message)
+        if packet.refs:
+            self.check(packet)
         system = self.system
-        envelope = Envelope(
-            message.__kind__,
-            self.pack(message),
-            future,
-            sender,
-            system.next_trace() if sender is None else sender.trace,
-        )
+        sender = here.cell
+        trace = system.next_trace() if sender is None else sender.trace
+        envelope = Envelope(message.__kind__, packet, future, sender, trace)
         if system.simulation is not None:
             claim = False
             system.simulation.on_ask(self, message)
-        verdict = self.mailbox.put(envelope, claim=claim)
+        verdict = self.mailbox.put(envelope, claim)
         if verdict is Verdict.CLAIMED:
             assert self.life is not None
             system.runtime.lend(self.life, future)
-        elif verdict is Verdict.CLOSED:
-            self.refuse(envelope)
-        elif verdict is Verdict.FULL:
-            self._make_room(envelope, min(patience, self.actor_class.mailbox_patience))
+        elif verdict is not Verdict.ACCEPTED:
+            self._not_accepted(envelope, verdict, min(patience, self.actor_class.mailbox_patience))
 
     def pack(self, message: Message) -> Packet:
         """The packet for this actor. Raises MessageError, also for a Ref of another system."""
         packet = encode(message)
-        if packet.refs:
-            for ref in packet.refs:
-                if ref.cell.system is not self.system:
-                    packet.close()
-                    raise UnknownRef(f"{ref.name} is of another system than {self.name}")
+        self.check(packet)
         return packet
+
+    def check(self, packet: Packet) -> None:
+        """Raises UnknownRef, and closes the packet, if it holds a Ref of another system."""
+        for ref in packet.refs:
+            if ref.cell.system is not self.system:
+                packet.close()
+                raise UnknownRef(f"{ref.name} is of another system than {self.name}")
 
     def refuse(self, envelope: Envelope, why: str = "dead") -> None:
         """Account for what a closed mailbox did not take, or had left."""
@@ -205,11 +198,10 @@ class Cell:
         elif envelope.kind != Shutdown.__kind__:
             self.system.dead_letters.add(envelope.kind, self, envelope.sender, why)
 
-    def _make_room(self, envelope: Envelope, patience: float) -> None:
-        """What the actor's class says to do about a full mailbox. Raises MailboxFull."""
+    def _not_accepted(self, envelope: Envelope, verdict: Verdict, patience: float) -> None:
+        """Do what the actor's class says about a full mailbox. Raises MailboxFull."""
         policy = self.actor_class.mailbox_policy
         mailbox = self.mailbox
-        verdict = Verdict.FULL
         if policy == "drop_oldest":
             while verdict is Verdict.FULL and (oldest := mailbox.drop_oldest()) is not None:
                 self._dropped(oldest)
@@ -219,7 +211,7 @@ class Cell:
             deadline = runtime.now() + patience
             lock = runtime.lock(f"room in the mailbox of {self.name}")
             lock.acquire()
-            while (verdict := mailbox.put(envelope, waiter=lock)) is Verdict.FULL:
+            while (verdict := mailbox.put_or_wait(envelope, lock)) is Verdict.FULL:
                 if not acquire_within(lock, deadline - runtime.now()):
                     mailbox.give_up(lock)
                     break
@@ -246,25 +238,36 @@ class Cell:
         *,
         drain: bool = False,
         reason: ExitReason | None = None,
+        claim: bool = False,
     ) -> None:
-        """Have it end in order, and do not wait. ``drain``: after what is queued by now."""
+        """Have it end in order, and do not wait. ``drain``: after what is queued by now.
+
+        ``claim``: as for `post`, for a caller who will wait for the end.
+        """
         if drain:
             self.mailbox.drain()
-        packet = encode(Shutdown(drain, reason))
-        envelope = Envelope(Shutdown.__kind__, packet, future)
-        if self.mailbox.put(envelope, control=True) is Verdict.CLOSED:
+        envelope = Envelope(Shutdown.__kind__, encode(Shutdown(drain, reason)), future)
+        claim = claim and self.pooled and self.system.simulation is None
+        verdict = self.mailbox.put_control(envelope, claim)
+        if verdict is Verdict.CLAIMED:
+            assert self.life is not None
+            self.system.runtime.lend(self.life, None)
+        elif verdict is Verdict.CLOSED:
             self.refuse(envelope)
 
     def stop(self, timeout: float | None, *, drain: bool = False) -> None:
         """See `Ref.stop`."""
-        self.request_shutdown(drain=drain)
-        if not self.is_above(here.cell) and not self.ends_within(timeout):
+        waits = not self.is_above(here.cell)
+        if waits and here.cell is not None:
+            here.cell.may_block(f"stops {self.name}")
+        self.request_shutdown(drain=drain, claim=waits)
+        if waits and not self.ends_within(timeout):
             raise StopTimeout(f"{self.name} has not ended within {timeout} s")
 
     def end(self, timeout: float | None) -> None:
         """End it in order, or by force after ``timeout`` seconds (None: never; 0: at once)."""
         if timeout != 0:
-            self.request_shutdown()
+            self.request_shutdown(claim=True)
             if self.ends_within(timeout):
                 return
         self.kill()

@@ -29,7 +29,7 @@ from actors.errors import TooLarge, UnknownRef, WrongType
 from actors.fd import Fd
 from actors.message import Message, load_message, loaders
 from actors.ref import Ref
-from actors.schema import ANY, Extension, deeper
+from actors.schema import ANY, Extension, Reader, deeper
 
 MAX_BYTES = 1 << 20
 MAX_FDS = 253  # SCM_MAX_FD of Linux: more do not fit into one SCM_RIGHTS
@@ -38,7 +38,6 @@ _MESSAGE, _REF, _FD, _NAMED = 1, 2, 3, 4
 
 _UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
 
-_new = object.__new__
 _new_tuple = tuple.__new__  # an ExtType without the checks of its __new__
 
 
@@ -83,6 +82,13 @@ class Packet:
                 os.close(number)
 
 
+class _Blank(Packet):
+    """One whose attributes are still to be set: half the time of a call with arguments."""
+
+    __slots__ = ()
+    __init__ = object.__init__
+
+
 class Resolver(Protocol):
     """The part of a System that `decode` needs."""
 
@@ -95,10 +101,8 @@ class Resolver(Protocol):
 
 def encode(message: Message, *, limit: int = MAX_BYTES) -> Packet:
     """The packet of one message. Raises WrongType, TooDeep, TooLarge; OSError if dup fails."""
-    if not isinstance(message, Message):
-        raise WrongType(f"a declared Message expected, not {type(message).__name__}")
     try:
-        writer = _writers.pop()
+        writer = _take_writer()
     except IndexError:
         writer = _Writer()
     try:
@@ -106,21 +110,24 @@ def encode(message: Message, *, limit: int = MAX_BYTES) -> Packet:
         if len(payload) > limit:
             raise TooLarge(f"{len(payload)} bytes; at most {limit}")
     except BaseException as error:
+        if not isinstance(message, Message):
+            raise WrongType(f"a Message expected, not {type(message).__name__}") from None
         raise writer.failed(error) from None
-    packet = _new(Packet)
+    packet = _Blank()
     packet.payload = payload
     if writer.used:
-        packet.refs, packet.descriptors = writer.take()
+        packet.refs, packet.descriptors = writer.cargo()
     else:
-        packet.refs, packet.descriptors = (), None
-    _writers.append(writer)
+        packet.refs = ()
+        packet.descriptors = None
+    _give_writer(writer)
     return packet
 
 
 def encode_value(value: Any, *, limit: int = MAX_BYTES) -> Packet:
     """Like `encode`, for an answer: None, any msgpack value, or a Message."""
     try:
-        writer = _writers.pop()
+        writer = _take_writer()
     except IndexError:
         writer = _Writer()
     try:
@@ -129,13 +136,14 @@ def encode_value(value: Any, *, limit: int = MAX_BYTES) -> Packet:
             raise TooLarge(f"{len(payload)} bytes; at most {limit}")
     except BaseException as error:
         raise writer.failed(error) from None
-    packet = _new(Packet)
+    packet = _Blank()
     packet.payload = payload
     if writer.used:
-        packet.refs, packet.descriptors = writer.take()
+        packet.refs, packet.descriptors = writer.cargo()
     else:
-        packet.refs, packet.descriptors = (), None
-    _writers.append(writer)
+        packet.refs = ()
+        packet.descriptors = None
+    _give_writer(writer)
     return packet
 
 
@@ -145,11 +153,7 @@ def decode(packet: Packet, system: Resolver | None = None, *, limit: int = MAX_B
     Raises UnknownKind, UnknownRef, WrongType, TooDeep, TooLarge.
     """
     if packet.descriptors is not None:
-        reader = _Reader(system, packet.descriptors.take())
-        try:
-            return load_message(_unpack(packet.payload, limit), 1, reader)
-        finally:
-            reader.close_unclaimed()
+        return _emptied(packet, system, limit, 1, load_message)
     payload = packet.payload
     if len(payload) > limit:
         raise TooLarge(f"{len(payload)} bytes; at most {limit}")
@@ -163,20 +167,46 @@ def decode(packet: Packet, system: Resolver | None = None, *, limit: int = MAX_B
         except (LookupError, TypeError):
             pass
         else:
-            return load(values, 1, _NO_READER if plain else _Reader(system))
+            if plain:
+                return load(values, 1, _NO_READER)
+            reader = _Reader()
+            reader.system = system
+            reader.fds = _NO_FDS
+            return load(values, 1, reader)
     return load_message(values, 1, _NO_READER)  # which says what is wrong
 
 
 def decode_value(packet: Packet, system: Resolver | None = None, *, limit: int = MAX_BYTES) -> Any:
     """The counterpart of `encode_value`."""
     if packet.descriptors is not None:
-        reader = _Reader(system, packet.descriptors.take())
-        try:
-            return ANY.load(_unpack(packet.payload, limit), 0, reader)
-        finally:
-            reader.close_unclaimed()
+        return _emptied(packet, system, limit, 0, ANY.load)
     value = _unpack(packet.payload, limit)
-    return value if type(value) in _SCALARS else ANY.load(value, 0, _Reader(system))
+    if type(value) in _SCALARS:
+        return value
+    reader = _Reader()
+    reader.system = system
+    reader.fds = _NO_FDS
+    return ANY.load(value, 0, reader)
+
+
+def _emptied(
+    packet: Packet,
+    system: Resolver | None,
+    limit: int,
+    depth: int,
+    load: Callable[[Any, int, Reader], Any],
+) -> Any:
+    """What is in a packet that has descriptors."""
+    assert packet.descriptors is not None
+    reader = _Reader()
+    reader.system = system
+    reader.fds = [*packet.descriptors.take()]
+    try:
+        return load(_unpack(packet.payload, limit), depth, reader)
+    finally:
+        for number in reader.fds:
+            if number is not None:
+                os.close(number)
 
 
 class _Writer:
@@ -222,8 +252,8 @@ class _Writer:
             os.close(self.fds.pop())
         del self.refs[refs:]
 
-    def take(self) -> tuple[tuple[Ref, ...], Descriptors | None]:
-        """What the packet owns from now on; this is as new."""
+    def cargo(self) -> tuple[tuple[Ref, ...], Descriptors | None]:
+        """What the packet owns from now on. This is as new again."""
         refs, fds = tuple(self.refs), tuple(self.fds)
         self.refs.clear()
         self.fds.clear()
@@ -239,45 +269,48 @@ class _Writer:
 
 
 class _Reader:
-    """The extension types of one packet that is being unpacked; owns its descriptors."""
+    """The extension types of one packet that is being unpacked.
 
-    __slots__ = ("_fds", "_system")
+    Without an `__init__`, which would take twice as long.
+    """
 
-    def __init__(self, system: Resolver | None, fds: tuple[int, ...] = ()) -> None:
-        self._system = system
-        self._fds: list[int | None] = list(fds)
+    __slots__ = ("fds", "system")
+    fds: list[int | None]
+    system: Resolver | None
 
     def revive(self, value: Extension, depth: int) -> Any:
         code, data = value.start, value.stop
+        if code == _REF:
+            if self.system is None:
+                raise UnknownRef(_OUTSIDE)
+            return self.system.resolve(data)
         if code == _MESSAGE:
             return load_message(_unpack(data, len(data)), deeper(depth), self)
-        if code == _REF or code == _NAMED:
-            if self._system is None:
-                raise UnknownRef("a reference to an actor cannot come from outside the system")
-            if code == _REF:
-                return self._system.resolve(data)
-            return self._system.named(_text(data))
         if code == _FD:
             return self._claim(data)
+        if code == _NAMED:
+            if self.system is None:
+                raise UnknownRef(_OUTSIDE)
+            return self.system.named(_text(data))
         raise WrongType(f"extension type {code} is not known")
 
     def _claim(self, data: bytes) -> Fd:
-        index = data[0] if len(data) == 1 else len(self._fds)
-        number = self._fds[index] if index < len(self._fds) else None
+        index = data[0] if len(data) == 1 else len(self.fds)
+        number = self.fds[index] if index < len(self.fds) else None
         if number is None:
             raise WrongType(f"descriptor {data!r:.20} is not in the packet, or is claimed twice")
-        self._fds[index] = None
+        self.fds[index] = None
         return Fd(number)
 
-    def close_unclaimed(self) -> None:
-        for number in self._fds:
-            if number is not None:
-                os.close(number)
 
-
+_OUTSIDE = "a reference to an actor cannot come from outside the system"
 _SCALARS = ANY.exact
+_NO_FDS: list[int | None] = []
+_NO_READER = _Reader()  # for plain messages, which do not touch it
+
 _writers: list[_Writer] = []  # as many as were ever in use at once
-_NO_READER = _Reader(None)  # for plain messages, which do not touch it
+_take_writer = _writers.pop
+_give_writer = _writers.append
 
 
 def _unpack(payload: bytes, limit: int) -> Any:

@@ -260,6 +260,9 @@ class Life:
             envelope = mailbox.take_data()
             if envelope is None:
                 break
+            if mailbox.closed:  # just now: see mailbox.py
+                self.cell.refuse(envelope)
+                break
             self._handle(envelope)
             left -= 1
         if self._over():

@@ -10,8 +10,11 @@ Who wakes whom: one consumer takes. Before it rests it arms the mailbox; the fir
 close after that disarms it and calls ``wake`` once, under the lock. A put with ``claim`` does not
 call it: CLAIMED tells the putter that the consumer rests and is now the putter's to run.
 
-Corner case: a lane is None until something is in it, since most of very many actors are idle, and
-an empty deque costs as much as the rest of an actor.
+Corner cases: a lane is None until something is in it, since most of very many actors are idle, and
+an empty deque costs as much as the rest of an actor. Taking data needs no lock: one end of a deque
+is the consumer's alone, and each `popleft` gives an envelope to one thread. Whoever closes takes
+what is left in the same way; and a consumer which finds the mailbox closed after it has taken one
+does not handle it, since the closer may have looked for `current` too early.
 """
 
 from __future__ import annotations
@@ -77,10 +80,11 @@ class Mailbox:
 
     __slots__ = (
         "_armed",
-        "_bytes",
+        "_bytes_in",
+        "_bytes_out",
         "_count",
-        "_draining",
         "_lock",
+        "_refuses",
         "_room",
         "_signal",
         "_size",
@@ -104,62 +108,73 @@ class Mailbox:
         self._room: deque[Releasable] | None = None  # who waits for room, the first first
         self._count = count
         self._size = size
-        self._bytes = 0
+        self._bytes_in = 0  # ever put, written under the lock
+        self._bytes_out = 0  # ever taken, written by the consumer
         self._armed = False
         self._signal = False  # something other than an envelope for the consumer to look at
-        self._draining = False
+        self._refuses = False  # data: it is closed, or drains
         self._lock = allocate_lock()
 
     @property
     def bytes(self) -> int:
         """Bytes of payload in the data lane and the stash."""
-        return self._bytes
+        return max(0, self._bytes_in - self._bytes_out)
 
     @property
     def depth(self) -> int:
         """Envelopes in the data lane and the stash."""
         return len(self.data or ()) + len(self._stash or ())
 
-    def put(
-        self,
-        envelope: Envelope,
-        control: bool = False,
-        claim: bool = False,
-        waiter: Releasable | None = None,
-    ) -> Verdict:
-        """Queue it, unless the mailbox is closed or (data only) it has no room left.
-
-        ``waiter``: released once if the verdict is FULL and there is room later, or never will be.
-        """
+    def put(self, envelope: Envelope, claim: bool = False) -> Verdict:
+        """Queue data, unless it is refused (CLOSED) or there is no room left (FULL)."""
         with self._lock:
-            if self.closed or (self._draining and not control):
+            if self._refuses:
                 return Verdict.CLOSED
-            if control:
-                if self.control is None:
-                    self.control = deque()
-                self.control.append(envelope)
-            else:
-                data = self.data
-                if data is None:
-                    data = self.data = deque()
-                size = self._bytes + len(envelope.packet.payload)
-                depth = len(data) if self._stash is None else len(data) + len(self._stash)
-                if depth >= self._count or size > self._size:
-                    if waiter is not None:
-                        if self._room is None:
-                            self._room = deque()
-                        self._room.append(waiter)
-                    return Verdict.FULL
-                self._bytes = size
-                data.append(envelope)
-                if depth >= self.most:
-                    self.most = depth + 1
+            data = self.data
+            if data is None:
+                data = self.data = deque()
+            total = self._bytes_in + len(envelope.packet.payload)
+            depth = len(data)
+            if self._stash is not None:
+                depth += len(self._stash)
+            if depth >= self._count or total - self._bytes_out > self._size:
+                return Verdict.FULL
+            self._bytes_in = total
+            data.append(envelope)
+            if depth >= self.most:
+                self.most = depth + 1
             if self._armed:
                 self._armed = False
                 if claim:
                     return Verdict.CLAIMED
                 self.wake()
             return Verdict.ACCEPTED
+
+    def put_control(self, envelope: Envelope, claim: bool = False) -> Verdict:
+        """Queue control, unless the mailbox is closed."""
+        with self._lock:
+            if self.closed:
+                return Verdict.CLOSED
+            if self.control is None:
+                self.control = deque()
+            self.control.append(envelope)
+            if self._armed:
+                self._armed = False
+                if claim:
+                    return Verdict.CLAIMED
+                self.wake()
+            return Verdict.ACCEPTED
+
+    def put_or_wait(self, envelope: Envelope, waiter: Releasable) -> Verdict:
+        """Like `put`; if FULL, ``waiter`` is released once when there is room, or never will be."""
+        with self._lock:
+            if self._room is None:
+                self._room = deque()
+            self._room.append(waiter)
+        verdict = self.put(envelope)  # after that, or room that is made meanwhile would be missed
+        if verdict is not Verdict.FULL:
+            self.give_up(waiter)
+        return verdict
 
     def poke(self) -> None:
         """Have the consumer look at what else has changed; also when the mailbox is closed."""
@@ -182,23 +197,27 @@ class Mailbox:
 
     def take_data(self) -> Envelope | None:
         """The oldest data envelope; it is `current` until `done`."""
-        with self._lock:
-            data = self.data
-            if not data:
-                return None
+        data = self.data
+        if not data:
+            return None
+        try:
             self.current = envelope = data.popleft()
-            self._bytes -= len(envelope.packet.payload)
-            if self._room:
-                self._room.popleft().release()
-            return envelope
+        except IndexError:  # somebody has closed the mailbox, or has made room in it
+            return None
+        self._bytes_out += len(envelope.packet.payload)
+        if self._room is not None:
+            self._release_one()
+        return envelope
 
     def drop_oldest(self) -> Envelope | None:
         """Take the oldest data envelope out, to make room; None if there is none."""
         with self._lock:
-            if not self.data:
-                return None
-            envelope = self.data.popleft()
-            self._bytes -= len(envelope.packet.payload)
+            try:
+                envelope = self.data.popleft() if self.data else None
+            except IndexError:  # the consumer has just taken it
+                envelope = None
+            if envelope is not None:
+                self._bytes_in -= len(envelope.packet.payload)
             return envelope
 
     def give_up(self, waiter: Releasable) -> None:
@@ -206,8 +225,8 @@ class Mailbox:
         with self._lock:
             if self._room is not None and waiter in self._room:
                 self._room.remove(waiter)
-            elif self._room:
-                self._room.popleft().release()
+                return
+        self._release_one()
 
     def done(self) -> None:
         """The consumer has dealt with `current`."""
@@ -219,24 +238,23 @@ class Mailbox:
             if self._stash is None:
                 self._stash = deque()
             self._stash.append(envelope)
-            self._bytes += len(envelope.packet.payload)
+            self._bytes_in += len(envelope.packet.payload)
 
     def unstash(self) -> int:
         """Back into the data lane, before all others, in their order; how many there were."""
         with self._lock:
-            if self._stash is None:
-                return 0
             stashed, self._stash = self._stash, None
-            if self.data is not None:
-                stashed.extend(self.data)
-            count = len(stashed) - len(self.data or ())
-            self.data = stashed
-            return count
+            if stashed is None:
+                return 0
+            if self.data is None:
+                self.data = deque()
+            self.data.extendleft(reversed(stashed))
+            return len(stashed)
 
     def arm(self) -> bool:
         """Have the next put call ``wake``. False, and not armed, if there is no reason to rest."""
         with self._lock:
-            self._armed = not (self.control or self._signal or (self.data and not self.closed))
+            self._armed = not (self.control or self._signal or self.data)
             return self._armed
 
     def arm_control(self) -> bool:
@@ -254,16 +272,20 @@ class Mailbox:
     def drain(self) -> None:
         """Refuse data from now on; what is queued stays, and control still comes in."""
         with self._lock:
-            self._draining = True
+            self._refuses = True
             self._release_all()
 
     def close(self) -> tuple[list[Envelope], Envelope | None]:
         """Refuse all from now on. What was queued (control first), and the one in hand."""
         with self._lock:
-            self.closed = True
-            left = [*(self.control or ()), *(self._stash or ()), *(self.data or ())]
-            self.control = self.data = self._stash = None
-            self._bytes = 0
+            self.closed = self._refuses = True
+            left = [*(self.control or ()), *(self._stash or ())]
+            while self.data:
+                try:
+                    left.append(self.data.popleft())
+                except IndexError:  # the consumer has taken the last one
+                    break
+            self.control = self._stash = None
             self._release_all()
             self._rouse()
             return left, self.current
@@ -273,6 +295,11 @@ class Mailbox:
         if self._armed:
             self._armed = False
             self.wake()
+
+    def _release_one(self) -> None:
+        with self._lock:
+            if self._room:
+                self._room.popleft().release()
 
     def _release_all(self) -> None:
         waiting, self._room = self._room, None

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, dataclass_transform
 
 from actors.errors import UnknownKind, WrongType
-from actors.schema import Node, Reader, Writer, node_for
+from actors.schema import Extension, Node, Reader, Writer, node_for
 
 Load = Callable[[list[Any], int, Reader], "Message"]
 """The message out of [kind, field, ...], unpacked. Raises WrongType or TooDeep."""
@@ -117,98 +117,125 @@ def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., lis
 
         def wire(message, depth, writer):
             v0 = message.n
-            if type(v0) is not int:
+            if not (type(v0) is int):
                 try:
                     v0 = wire0(v0, depth, writer)
                 except WrongType as error:
-                    raise WrongType(f"{name}.n: {error}") from None
+                    raise WrongType(f"{cls.__name__}.n: {error}") from None
             v1 = message.to
-            if v1 is not None:
-                ... the same with wire1
+            if not (type(v1) is NoneType):
+                try:
+                    v1 = (writer.express(v1, depth) if isinstance(v1, revived1) else
+                          wire1(v1, depth, writer))
+                except ...
             return [kind, v0, v1]
 
         def load(values, depth, reader):
             try:
-                _, v0, v1 = values
+                _, v0, v1, = values
             except ValueError:
-                raise WrongType(f"{name} has 2 fields, not {len(values) - 1}") from None
-            if type(v0) is not int:
+                raise WrongType(f"{cls.__name__} has 2 fields, not {len(values) - 1}") from None
+            if not (type(v0) is int):
                 ... the same with load0
-            message = new(cls)
-            fields = message.__dict__
-            fields['n'] = v0
-            fields['to'] = v1
+            if not (type(v1) is NoneType):
+                try:
+                    if type(v1) is Extension:
+                        v1 = reader.revive(v1, depth)
+                        if not isinstance(v1, revived1):
+                            raise wrong1(v1)
+                    else:
+                        v1 = load1(v1, depth, reader)
+                except ...
+            message = blank()
+            message.n = v0
+            message.to = v1
+            message.__class__ = cls
             return message
 
-    A class with code of its own in the making of an instance gets instead of the last five lines
+    where the conditions are the nodes' own. A class with code of its own in the making of an
+    instance has instead of the last five lines
 
             try:
                 return cls(v0, v1)
             except (TypeError, ValueError) as error:
-                raise WrongType(f"{name}: {error}") from error
+                raise WrongType(f"{cls.__name__}: {error}") from error
     """
     nodes = cls.__nodes__()
-    names = [f"v{index}" for index in range(len(nodes))]
-    space: dict[str, Any] = {
-        "kind": cls.__kind__,
-        "cls": cls,
-        "name": cls.__name__,
-        "new": object.__new__,
+    variables = [f"v{index}" for index in range(len(nodes))]
+    names: dict[str, Any] = {
+        "Extension": Extension,
         "WrongType": WrongType,
+        "cls": cls,
+        "kind": cls.__kind__,
+        "blank": type(cls.__name__, (), {}),
     }
     wire = ["def wire(message, depth, writer):"]
     load = [
         "def load(values, depth, reader):",
         " try:",
-        f"  {', '.join(['_', *names])}, = values",
+        f"  _, {''.join(f'{v}, ' for v in variables)} = values",
         " except ValueError:",
-        f"  raise WrongType(f'{{name}} has {len(nodes)} fields, not {{len(values) - 1}}') from None",
+        f"  count = '{len(nodes)} fields, not ' + str(len(values) - 1)",
+        "  raise WrongType(f'{cls.__name__} has {count}') from None",
     ]
-    for index, (name, node) in enumerate(nodes):
-        wire.append(f" v{index} = message.{name}")
-        for lines, function in ((wire, "wire"), (load, "load")):
-            space[f"{function}{index}"] = getattr(node, function)
-            space[f"exact{index}"] = node.exact
-            helper = "writer" if function == "wire" else "reader"
-            lines += [
-                f" if {_inexact(index, node.exact, space)}:",
-                "  try:",
-                f"   v{index} = {function}{index}(v{index}, depth, {helper})",
-                "  except WrongType as error:",
-                f"   raise WrongType(f'{{name}}.{name}: {{error}}') from None",
+    for index, (field, node) in enumerate(nodes):
+        v = f"v{index}"
+        names[f"wire{index}"] = node.wire
+        names[f"load{index}"] = node.load
+        names[f"wrong{index}"] = node.wrong
+        names[f"revived{index}"] = node.revived
+        ask_wire = f"wire{index}({v}, depth, writer)"
+        ask_load = f"load{index}({v}, depth, reader)"
+        failed = [
+            "  except WrongType as error:",
+            f"   raise WrongType(f'{{cls.__name__}}.{field}: {{error}}') from None",
+        ]
+        wire += [
+            f" {v} = message.{field}",
+            f" if not ({node.settled(v, names, loading=False)}):",
+            "  try:",
+        ]
+        load += [
+            f" if not ({node.settled(v, names, loading=True)}):",
+            "  try:",
+        ]
+        if node.revived and object not in node.revived:
+            express = f"writer.express({v}, depth)"
+            wire.append(f"   {v} = {express} if isinstance({v}, revived{index}) else {ask_wire}")
+            load += [
+                f"   if type({v}) is Extension:",
+                f"    {v} = reader.revive({v}, depth)",
+                f"    if not isinstance({v}, revived{index}):",
+                f"     raise wrong{index}({v})",
+                "   else:",
+                f"    {v} = {ask_load}",
             ]
-    wire.append(f" return [{', '.join(['kind', *names])}]")
-    if own_init or _makes_its_instances(cls, [name for name, _ in nodes]):
+        else:
+            wire.append(f"   {v} = {ask_wire}")
+            load.append(f"   {v} = {ask_load}")
+        wire += failed
+        load += failed
+        if node.as_tuple:
+            load += [" else:", f"  {v} = tuple({v})"]
+    wire.append(f" return [kind, {', '.join(variables)}]")
+    if own_init or _makes_its_instances(cls, [field for field, _ in nodes]):
         load += [
             " try:",
-            f"  return cls({', '.join(names)})",
+            f"  return cls({', '.join(variables)})",
             " except (TypeError, ValueError) as error:",
-            "  raise WrongType(f'{name}: {error}') from error",
+            "  raise WrongType(f'{cls.__name__}: {error}') from error",
         ]
     else:
-        load += [" message = new(cls)", " fields = message.__dict__"]
-        load += [f" fields[{name!r}] = v{index}" for index, (name, _) in enumerate(nodes)]
-        load += [" return message"]
+        load += [
+            " message = blank()",
+            *(f" message.{field} = v{index}" for index, (field, _) in enumerate(nodes)),
+            " message.__class__ = cls",
+            " return message",
+        ]
     source = "\n".join([*wire, *load])
-    # All that varies in it is the names of fields, which Python has taken as names before.
-    exec(compile(source, f"<codec of {cls.__kind__}>", "exec"), space)  # noqa: S102
-    return space["wire"], space["load"]
-
-
-def _inexact(index: int, exact: frozenset[type], space: dict[str, Any]) -> str:
-    """The source of: whether the type of that value is none of these."""
-    if not exact:
-        return "True"
-    if len(exact) > 2:
-        return f"type(v{index}) not in exact{index}"
-    tests = []
-    for kind in sorted(exact, key=lambda kind: (kind is not type(None), kind.__name__)):
-        if kind is type(None):
-            tests.append(f"v{index} is not None")
-        else:
-            space[kind.__name__] = kind
-            tests.append(f"type(v{index}) is not {kind.__name__}")
-    return " and ".join(tests)
+    # Nothing of it is from outside: what varies is the names of fields, which Python has parsed.
+    exec(compile(source, f"<codec of {cls.__kind__}>", "exec"), names)  # noqa: S102
+    return names["wire"], names["load"]
 
 
 def _makes_its_instances(cls: type[Message], names: list[str]) -> bool:

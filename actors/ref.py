@@ -47,9 +47,7 @@ class Ref:
         drop the oldest message), MessageError if the message cannot be sent. A dead actor does
         not raise: the message is counted in `System.dead_letters`.
         """
-        self.cell.tell(
-            message, control=control, reply_to=None if reply_to is None else reply_to.cell
-        )
+        self.cell.tell(message, control, None if reply_to is None else reply_to.cell)
 
     def ask(self, message: Message, timeout: float = 5.0) -> Any:
         """Send, wait for the answer at most ``timeout`` seconds, and return it.

@@ -117,7 +117,7 @@ class Scheduler:
         """Let that much virtual time pass; what is due by then happens."""
         if not seconds >= 0:
             raise ValueError(f"time cannot move by {seconds} s")
-        self.wait(_Wait(self, "time to pass", self._now + seconds))
+        self.suspend(_Wait(self, "time to pass", self._now + seconds))
 
     def settle(self, within: float = 3600.0) -> None:
         """No more faults; go on until nothing is left to happen, timers included.
@@ -125,7 +125,7 @@ class Scheduler:
         Raises NotSettled if that takes more than ``within`` virtual seconds.
         """
         self.plan.stop()
-        if not self.wait(_Wait(self, "quiet", self._now + within, quiet=True)):
+        if not self.suspend(_Wait(self, "quiet", self._now + within, quiet=True)):
             raise NotSettled(f"still busy after {within} virtual seconds")
 
     def eventually(self, condition: Callable[[], bool], within: float = 3600.0) -> None:
@@ -137,7 +137,7 @@ class Scheduler:
         if not condition():
             wait = _Wait(self, "the condition", self._now + within, quiet=True)
             wait.condition = condition
-            self.wait(wait)
+            self.suspend(wait)
             if not condition():
                 raise NotSettled(f"it did not come true within {within} virtual seconds")
 
@@ -188,7 +188,7 @@ class Scheduler:
         self._over = True
         while self._waiting:
             self.resume(next(iter(self._waiting)), SimulationOver())
-            self.wait(_Wait(self, "the end", self._now))
+            self.suspend(_Wait(self, "the end", self._now))
         self.baton.close()
         return []
 
@@ -349,7 +349,7 @@ class Scheduler:
 
     # --- stopping and going on --------------------------------------------------------------------
 
-    def wait(self, wait: _Wait) -> bool:
+    def suspend(self, wait: _Wait) -> bool:
         """Stop the calling stack. True if it was granted what it waits for, False in the end."""
         self._waiting[wait] = None
         if wait.deadline != FOREVER:
@@ -451,7 +451,7 @@ class _Lock:
             self._queue = deque()
         self._queue.append(wait)
         try:
-            return self._scheduler.wait(wait)
+            return self._scheduler.suspend(wait)
         finally:
             if wait in self._queue:
                 self._queue.remove(wait)

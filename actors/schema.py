@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterable, Sized
 from operator import countOf
 from typing import Any, Protocol
 
@@ -65,18 +64,27 @@ class Node:
         exact: types whose values need no look beyond their type, and are packed as they are.
         plain: it never holds a Ref, Fd or message: the writer and the reader are not touched.
         revived: what an extension type in this place may stand for.
+        as_tuple: it is a tuple, which arrives as a list.
     """
 
     name: str
     exact: frozenset[type] = frozenset()
     plain: bool = True
     revived: tuple[type, ...] = ()
+    as_tuple: bool = False
 
     def wire(self, value: Any, depth: int, writer: Writer) -> Any:
         raise NotImplementedError
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         raise NotImplementedError
+
+    def settled(self, value: str, names: dict[str, Any], *, loading: bool) -> str:
+        """Python code: whether the value of that name is quickly seen to need no `wire`, or `load`.
+
+        ``names``: what the code may refer to, beside ``depth``. An `as_tuple` is still to be made.
+        """
+        return _is_one_of(f"type({value})", self.exact, names)
 
     def wrong(self, value: Any) -> WrongType:
         if type(value) is Extension:
@@ -89,11 +97,6 @@ def deeper(depth: int) -> int:
     if depth >= MAX_DEPTH:
         raise TooDeep(f"nested deeper than {MAX_DEPTH}")
     return depth + 1
-
-
-def _is_array(value: Any, kind: type | tuple[type, ...]) -> bool:
-    # An ExtType is a tuple too. It would be packed as what it says, and forge a reference.
-    return isinstance(value, kind) and not isinstance(value, ExtType)
 
 
 class _Scalar(Node):
@@ -130,16 +133,15 @@ class _Any(Node):
             if _SCALARS.issuperset(map(type, value)):
                 return value
             return [
-                item if type(item) in _SCALARS else self.wire(item, depth, writer)
-                for item in value
+                item if type(item) in _SCALARS else self.wire(item, depth, writer) for item in value
             ]
         if kind is dict:
             depth = deeper(depth)
             wired = {}
             for key, item in value.items():
-                if type(key) not in _SCALARS:
-                    raise WrongType(f"{type(key).__name__} cannot be the key of a dict")
-                wired[key] = item if type(item) in _SCALARS else self.wire(item, depth, writer)
+                wired[_key(key)] = (
+                    item if type(item) in _SCALARS else self.wire(item, depth, writer)
+                )
             return wired
         if kind is Ref or hasattr(kind, "__wire__") or isinstance(value, (Ref, Fd)):
             return writer.express(value, depth)
@@ -166,7 +168,7 @@ class _Any(Node):
             depth = deeper(depth)
             for key, item in value.items():
                 if type(key) not in _SCALARS:
-                    raise WrongType(f"{type(key).__name__} cannot be the key of a dict")
+                    _key(key)
                 if type(item) not in _SCALARS:
                     value[key] = self.load(item, depth, reader)
             return value
@@ -208,16 +210,21 @@ class _Array(Node):
     def __init__(self, kind: type, item: Node) -> None:
         self.name = f"{kind.__name__}[{item.name}]"
         self.plain = item.plain
+        self.as_tuple = kind is tuple
         self._kind = kind
         self._item = item
-        self._all_exact = _all_of(item.exact)
+
+    def settled(self, value: str, names: dict[str, Any], *, loading: bool) -> str:
+        kind = "list" if loading else self._kind.__name__
+        return (
+            f"type({value}) is {kind} and depth < {MAX_DEPTH}"
+            f" and {_are_all_of(value, value, self._item.exact, names)}"
+        )
 
     def wire(self, value: Any, depth: int, writer: Writer) -> Any:
-        if type(value) is not self._kind and not _is_array(value, self._kind):
+        if not isinstance(value, self._kind) or isinstance(value, ExtType):
             raise self.wrong(value)
         depth = deeper(depth)
-        if self._all_exact(value):
-            return value
         exact, wire = self._item.exact, self._item.wire
         return [item if type(item) in exact else wire(item, depth, writer) for item in value]
 
@@ -225,27 +232,43 @@ class _Array(Node):
         if type(value) is not list:
             raise self.wrong(value)
         depth = deeper(depth)
-        if not self._all_exact(value):
-            exact, load = self._item.exact, self._item.load
-            value = [item if type(item) in exact else load(item, depth, reader) for item in value]
-        return value if self._kind is list else tuple(value)
+        exact, load = self._item.exact, self._item.load
+        items = [item if type(item) in exact else load(item, depth, reader) for item in value]
+        return tuple(items) if self.as_tuple else items
 
 
 class _Tuple(Node):
     """tuple[a, b, c]: so many, each of its own type."""
+
+    as_tuple = True
 
     def __init__(self, items: list[Node]) -> None:
         self.name = f"tuple[{', '.join(item.name for item in items) or '()'}]"
         self.plain = all(item.plain for item in items)
         self._items = items
 
+    def settled(self, value: str, names: dict[str, Any], *, loading: bool) -> str:
+        return " and ".join(
+            [
+                f"type({value}) is {'list' if loading else 'tuple'} and depth < {MAX_DEPTH}",
+                f"len({value}) == {len(self._items)}",
+                *(
+                    _is_one_of(f"type({value}[{index}])", item.exact, names)
+                    for index, item in enumerate(self._items)
+                ),
+            ]
+        )
+
     def wire(self, value: Any, depth: int, writer: Writer) -> Any:
-        if not _is_array(value, tuple) or len(value) != len(self._items):
+        if (
+            not isinstance(value, tuple)
+            or isinstance(value, ExtType)
+            or len(value) != len(self._items)
+        ):
             raise self.wrong(value)
         depth = deeper(depth)
         return [
-            item if type(item) in node.exact else node.wire(item, depth, writer)
-            for node, item in zip(self._items, value, strict=True)
+            node.wire(item, depth, writer) for node, item in zip(self._items, value, strict=True)
         ]
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
@@ -253,10 +276,7 @@ class _Tuple(Node):
             raise self.wrong(value)
         depth = deeper(depth)
         return tuple(
-            [
-                item if type(item) in node.exact else node.load(item, depth, reader)
-                for node, item in zip(self._items, value, strict=True)
-            ]
+            [node.load(item, depth, reader) for node, item in zip(self._items, value, strict=True)]
         )
 
 
@@ -266,19 +286,20 @@ class _Dict(Node):
         self.plain = key.plain and item.plain
         self._key = key
         self._item = item
-        self._exact_keys = _all_of(key.exact)
-        self._exact_items = _all_of(item.exact)
+
+    def settled(self, value: str, names: dict[str, Any], *, loading: bool) -> str:  # noqa: ARG002
+        return (
+            f"type({value}) is dict and depth < {MAX_DEPTH}"
+            f" and {_are_all_of(value, value, self._key.exact, names)}"
+            f" and {_are_all_of(f'{value}.values()', value, self._item.exact, names)}"
+        )
 
     def wire(self, value: Any, depth: int, writer: Writer) -> Any:
         if not isinstance(value, dict):
             raise self.wrong(value)
         depth = deeper(depth)
-        if self._exact_keys(value) and self._exact_items(value.values()):
-            return value
-        _check_keys(value)
-        key_wire, item_wire = self._key.wire, self._item.wire
         return {
-            key_wire(key, depth, writer): item_wire(item, depth, writer)
+            self._key.wire(_key(key), depth, writer): self._item.wire(item, depth, writer)
             for key, item in value.items()
         }
 
@@ -286,12 +307,8 @@ class _Dict(Node):
         if type(value) is not dict:
             raise self.wrong(value)
         depth = deeper(depth)
-        if self._exact_keys(value) and self._exact_items(value.values()):
-            return value
-        _check_keys(value)
-        key_load, item_load = self._key.load, self._item.load
         return {
-            key_load(key, depth, reader): item_load(item, depth, reader)
+            self._key.load(_key(key), depth, reader): self._item.load(item, depth, reader)
             for key, item in value.items()
         }
 
@@ -334,28 +351,36 @@ class _Union(Node):
         raise self.wrong(value)
 
 
-def _all_of(kinds: frozenset[type]) -> Callable[[Any], bool]:
-    """Whether what is in a container is of these types alone, as far as that is quick to say."""
-    if len(kinds) == 1:
-        (kind,) = kinds
+def _key(key: Any) -> Any:
+    if type(key) not in _SCALARS:
+        raise WrongType(f"{type(key).__name__} cannot be the key of a dict")
+    return key
 
-        def all_of_one(values: _Values) -> bool:
-            return countOf(map(type, values), kind) == len(values)
 
-        return all_of_one
+def _is_one_of(kind: str, kinds: frozenset[type], names: dict[str, Any]) -> str:
+    """Python code: whether the type that ``kind`` gives is one of these."""
+    if len(kinds) > 2:
+        return f"{kind} in {_named(kinds, names)}"
+    return " or ".join(f"{kind} is {_named(one, names)}" for one in kinds) or "False"
+
+
+def _are_all_of(values: str, whole: str, kinds: frozenset[type], names: dict[str, Any]) -> str:
+    """Python code: whether all ``values``, as many as there are in ``whole``, are of these types.
+
+    One call of C code, which for more than a few is faster than any loop.
+    """
+    if len(kinds) > 1:
+        return f"{_named(kinds, names)}.issuperset(map(type, {values}))"
     if kinds:
-        return lambda values: kinds.issuperset(map(type, values))
-    return lambda values: not values
+        return f"{_named(countOf, names)}(map(type, {values}), {_named(*kinds, names)}) == len({whole})"
+    return f"not {whole}"
 
 
-class _Values(Sized, Iterable[Any], Protocol):
-    pass
-
-
-def _check_keys(value: dict[Any, Any]) -> None:
-    if not _SCALARS.issuperset(map(type, value)):
-        kind = next(type(key) for key in value if type(key) not in _SCALARS)
-        raise WrongType(f"{kind.__name__} cannot be the key of a dict")
+def _named(value: Any, names: dict[str, Any]) -> str:
+    """The name of a value in generated code."""
+    name = f"c{id(value)}"
+    names[name] = value
+    return name
 
 
 _PLAIN: dict[Any, Node] = {

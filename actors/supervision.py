@@ -397,7 +397,6 @@ class Supervision:
         if was == "stopping":
             self._settle(child, reason)
         elif child.starters:
-            child.kept = child.since is not None
             self._want(child, wanted=False)
             self._settle(child, reason)
         elif child.since is None:
@@ -413,7 +412,7 @@ class Supervision:
         if child.wanted:
             return
         child.phase = "down"
-        if not child.kept:
+        if not child.kept or (child.starters and child.since is None):
             del self._children[child.key]
         self._answer(child.starters, StartFailed(child.key, reason))
         self._answer(child.stoppers)

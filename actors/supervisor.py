@@ -230,10 +230,12 @@ class Supervisor(Actor):
             ref.cell.cause = None
 
     def _failed_to_start(self, key: str, reason: ExitReason, cause: BaseException | None) -> None:
-        logger.warning("%s: %s could not start: %s", self.name, key, reason)
         if cause is not None:
             self._causes[key] = cause
-        self._perform(self._core.launch_failed(key, reason, self.system.now()))
+        effects = self._core.launch_failed(key, reason, self.system.now())
+        if not any(isinstance(effect, Answer) for effect in effects):  # nobody hears of it
+            logger.warning("%s: %s could not start: %s", self.name, key, reason)
+        self._perform(effects)
         self._causes.pop(key, None)
 
     def _perform(self, effects: list[Effect]) -> None:

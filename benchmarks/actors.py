@@ -1,8 +1,7 @@
 """Actors beside stock pykka: ask, tell, a great many idle ones, and a supervised restart.
 
-Both sides are sent the same 64 bytes, and answer with as many. pykka passes on any object as it is;
-ours packs, checks and unpacks it. On one processor, handing over from thread to thread takes a
-steady time; on more, whatever it takes to wake another one. So these are measured both ways.
+Both sides are sent the same 64 bytes, and answer with as many; pykka passes on any object as it is,
+ours packs, checks and unpacks it. One processor shows the work, all of them what waking adds.
 """
 
 from __future__ import annotations
@@ -81,19 +80,17 @@ def run(rounds: int) -> None:
         title = f"{TELLS} tells of 64 B, {count} sending, until the last is handled"
         tells = partial(_tells, threads=count)
         _compare(title, tells, rounds, lambda s: f"{TELLS / s / 1e3:.0f} k/s", ">= 1.5")
-
     rows = []
     for name, count in {"pooled actor": 100_000, "pykka, Message": 2_000}.items():
-        progress(f"{count} x {name}")  # in a process that has nothing else in it
-        code = f"from benchmarks.actors import many; many({name!r}, {count})"
-        output = subprocess.check_output([sys.executable, "-c", code])
-        start, idle, used, stop = map(float, output.split())
+        progress(f"{count} x {name}")
+        call = f"from benchmarks.actors import many; many({name!r}, {count})"
+        printed = subprocess.check_output([sys.executable, "-c", call])
+        start, idle, used, stop = map(float, printed.split())
         ends = (f"{s:.2f} s ({s / count * 1e6:.0f} us each)" for s in (start, stop))
         sizes = (f"{pages * mmap.PAGESIZE / count / 1024:.2f} KiB" for pages in (idle, used))
         rows.append((f"{count} x {name}", *ends, *sizes))
     rows.append(("aim, pooled", "< 5 s (50 us each)", "-", "< 4 KiB", "-"))
     table("a great many", ("", "start", "stop", "idle, each", "after an ask, each"), rows)
-
     fates = {"pooled actor": ["pooled actor", "-"], "thread actor": ["thread actor", "< 200 us"]}
     for _ in _processors("restarts"):
         for name, times in _restarts(rounds).items():
@@ -123,8 +120,8 @@ def _compare(title: str, contest: Contest, rounds: int, show: Show, aim: str) ->
         for name, times in measured.items():
             ratios = [f"{median(measured[other]) / median(times):.2f}" for other in pykkas]
             rows.setdefault(name, [name, "-"]).extend([show(median(times)), *ratios])
-    ratios = [f"x {name}" for name in pykkas]
-    table(title, ("", "aim", "on one processor", *ratios, "on all", *ratios), list(rows.values()))
+    head = ["on one processor", *(f"x {name}" for name in pykkas)]
+    table(title, ("", "aim", *head, "on all", *head[1:]), list(rows.values()))
 
 
 def _asks(refs: dict[str, Any]) -> Measures:
@@ -182,15 +179,13 @@ def _restarts(rounds: int) -> dict[str, list[float]]:
                 began = time.perf_counter()
                 ref.tell(Ping(BODY))
                 born, ref = births.get()
-                if count >= 0:
-                    times[name].append(born - began)
+                times[name] += [born - began] if count >= 0 else []
     return times
 
 
 def many(name: str, count: int) -> None:
     """Print seconds to start, pages when idle, pages when each was asked once, seconds to stop."""
-    kind, message = kinds[name]
-    statm = Path("/proc/self/statm").read_text
+    (kind, message), statm = kinds[name], Path("/proc/self/statm").read_text
     with System() as system:
         start = (lambda: system.start(kind)) if name in mortals else kind.start
         start().ask(message)  # what the first one loads is not the others' size

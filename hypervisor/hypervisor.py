@@ -37,6 +37,8 @@ Signals = tuple[Fd, Fd]  # (the allocating end's eventfd, the binding end's)
 class Hypervisor(Actor):
     """The machine's one authority on who may map, signal and talk to whom."""
 
+    pooled = True
+
     def on_start(self) -> None:
         self._domains: dict[int, _Domain] = {}
         self._ports: EventChannels[Signals] = EventChannels()

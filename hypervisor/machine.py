@@ -215,6 +215,8 @@ class _Register(Message):
 class _FrontDoor(Actor):
     """The door of domain 0: passes what it is told about a channel to that channel's endpoint."""
 
+    pooled = True
+
     def on_start(self) -> None:
         self._endpoints: dict[int, Ref] = {}
 

@@ -24,7 +24,12 @@ import pytest
 from tests.sources import Source, sources
 
 LAYERS = ("actors", "hypervisor", "transport", "examples")
-THIRD_PARTY = {"pykka": {"actors"}, "msgpack": set(LAYERS), "tqdm": {"examples"}}
+THIRD_PARTY = {
+    "pykka": {"actors"},
+    "msgpack": set(LAYERS),
+    "pytest": {"actors"},  # its plugin
+    "tqdm": {"examples"},
+}
 
 PROJECT = sources(*LAYERS)
 

@@ -6,7 +6,8 @@ What counts as polling in actors/, hypervisor/ and transport/:
    sched);
 2. a wait with a timeout inside a loop: whoever goes round again when it expires looks for something
    that nobody tells him;
-3. a timer of an actor (`.after(...)`): a handler that arms one again is an interval timer;
+3. a timer of an actor (`.after(...)`, `.every(...)`): a handler that arms one again is an interval
+   timer too;
 4. a socket with a timeout, which is (2) in another dress.
 
 The exceptions are deadlines that a caller asked for. Each is named here with its reason: an entry
@@ -23,6 +24,13 @@ import pytest
 from tests.sources import Source, sources
 
 ALLOWED: dict[str, str] = {
+    "actors.supervisor.Supervisor._perform": "the backoff that a child's spec asks for",
+    "actors.supervisor.Supervisor._end": "the deadline that a child's spec gives its shutdown",
+    "actors.threads.Threads.close": "the deadline of the end: it waits for each thread once",
+    "actors.threads._Alarm._next": (
+        "the clock of the timers of pooled actors: it sleeps until the next one is due, and goes "
+        "round when it is told of an earlier one"
+    ),
     "hypervisor.domain.ProcessDomain._probe": (
         "the watchdog: one deadline for one sign of life that was asked for; never armed again "
         "by its own expiry"
@@ -118,7 +126,7 @@ def _judge(call: ast.Call, imported: dict[str, str], *, in_loop: bool) -> str | 
     ):
         return f"calls {full}"
     method = call.func.attr if isinstance(call.func, ast.Attribute) else name
-    if method == "after":
+    if method in ("after", "every"):
         return "arms a timer"
     if method == "settimeout" and not _is_none_or_zero(call.args[0]):
         return "gives a socket a timeout"
@@ -179,6 +187,7 @@ def test_every_exception_is_still_needed() -> None:
         "def f(socket):\n  socket.settimeout(1)",
         "def f(self, refs):\n  for ref in refs:\n    self.system.wait(ref, 1)",
         "class A:\n  def on_receive(self, message):\n    self.after(1, message)",
+        "class A:\n  def on_start(self):\n    self.every(1, Tick())",
         "import signal\ndef f():\n  signal.setitimer(signal.ITIMER_REAL, 1, 1)",
     ],
 )

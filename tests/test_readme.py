@@ -1,7 +1,8 @@
 """README.md keeps its word: its snippets run, and the commands that it names exist.
 
 A snippet is a ```python block; it runs in a process of its own, in an empty folder with a small
-image called disk.img, since a driver must be importable from a file. Commands are looked for in
+image called disk.img, since a driver must be importable from a file. One that is a test is run by
+pytest. Commands are looked for in
 ```console and ```sh blocks and in `inline code`.
 """
 
@@ -35,8 +36,9 @@ def test_a_snippet_runs_as_it_stands(snippet: str, tmp_path: Path) -> None:
     script = tmp_path / "snippet.py"
     script.write_text(snippet)
     (tmp_path / "disk.img").write_bytes(os.urandom(1 << 20))
+    runner = ["-m", "pytest", "-q"] if "\ndef test_" in snippet else []
     run = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
+        [sys.executable, "-W", "error", *runner, str(script)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

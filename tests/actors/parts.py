@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
-from actors import Actor, ChildSpec, Down, Exit, Message, Ref, Supervisor, System
+from actors import Actor, ChildSpec, Down, Exit, Message, Ref, Started, Supervisor, System
 
 PATIENCE = 10.0
 """Seconds; nothing takes that long unless it hangs."""
@@ -38,6 +39,12 @@ class Seen(Message):
 
 class WhoAreYou(Message):
     """Answered by the actor's own Ref."""
+
+
+class Do(Message):
+    """A `Doer` calls what its test has given it, and answers with the result."""
+
+    value: Any = None
 
 
 ERRORS: dict[str, type[BaseException]] = {
@@ -109,6 +116,40 @@ class Patient(Recorder):
     """An exception in answering an ask does not end it."""
 
     fails_on_ask = False
+
+
+class Doer(Patient):
+    """Does what its test wants; remembers what it receives as kinds of message with their names."""
+
+    def __init__(self, do: Callable[[Any, Any], Any], gate: Gate | None = None) -> None:
+        super().__init__(gate)
+        self.do = do
+
+    def on_receive(self, message: Message) -> Any:
+        if isinstance(message, Do):
+            return self.do(self, message.value)
+        if isinstance(message, Started):
+            self.seen.append(f"Started {message.name}")
+            return None
+        return super().on_receive(message)
+
+
+class Pooled(Recorder):
+    pooled = True
+
+
+class PooledDoer(Doer):
+    pooled = True
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def busy(

@@ -131,9 +131,11 @@ def test_what_a_run_does_to_its_list_is_its_own_business() -> None:
         values.clear()
         return outcome
 
-    found = shrink([0, 3, 0, 2, 5], fails)
+    values = [0, 3, 0, 2, 5]
+    found = shrink(values, fails)
     assert found is not None
     assert found.values == [3, 2]
+    assert values == [0, 3, 0, 2, 5]
 
 
 def test_an_error_of_the_run_itself_gets_out() -> None:
@@ -221,6 +223,27 @@ def test_what_a_run_recorded_is_what_it_was() -> None:
     assert found.values == [2]
 
 
+def test_a_stream_that_another_one_came_to_is_not_run() -> None:
+    """Each place has its own highest number, so what is deleted changes what the rest means."""
+    known: set[tuple[int, ...]] = set()
+
+    def fails(values: list[int]) -> Outcome | None:
+        assert tuple(values) not in known
+        choices = Choices.replayed(values)
+        picked = [choices.pick(2 + n % 3) for n in range(12)]
+        if sum(picked[::2]) < 6:
+            return None
+        while picked and not picked[-1]:
+            picked.pop()
+        known.add(tuple(picked))
+        return Outcome((len(picked),), choices.recorded)
+
+    found = shrink([9] * 12, fails)
+    assert found is not None
+    assert found.cost[0] < 9
+    assert len(known) > 5
+
+
 def test_zeros_at_the_end_are_left_out() -> None:
     found = shrink([5, 0, 0], failing(sums_to_5), budget=1)
     assert found is not None
@@ -245,17 +268,34 @@ def test_a_long_start_costs_few_runs() -> None:
     assert found.runs < 50
 
 
+def test_needles_in_a_long_stream_cost_few_runs() -> None:
+    """Deleting is enough for it; zeroing is not possible here."""
+    values = [1] * 2000
+    values[500], values[800], values[1900] = 7, 8, 9
+
+    def holds(values: Sequence[int]) -> bool:
+        return {7, 8, 9} <= set(values) and all(values)
+
+    assert shrunk(values, holds, budget=120) == [7, 8, 9]
+
+
 def test_many_marks_among_zeros_cost_few_runs() -> None:
     """Zeroing goes by blocks of what is not 0; nothing can be deleted here."""
-    values = [2 if n % 50 == 0 else 0 for n in range(2000)]
-    values[1500] = 9
+    values = [1 << 40 if n % 5 == 0 else 0 for n in range(200)]
+    values[150] = 9
+    zeroed = 0
 
     def fails(values: list[int]) -> Outcome | None:
-        return Outcome((1,), values) if len(values) > 1500 and values[1500] == 9 else None
+        nonlocal zeroed
+        if len(values) <= 150 or values[150] != 9:
+            return None
+        zeroed += 1
+        return Outcome((1,), values)
 
-    found = shrink(values, fails, budget=5000)
+    found = shrink(values, fails, budget=2000)
     assert found is not None
-    assert found.values == [0] * 1500 + [9]
+    assert found.values == [0] * 150 + [9]
+    assert zeroed < 30
 
 
 def test_what_strikes_late_is_brought_forward_whatever_the_distance() -> None:
