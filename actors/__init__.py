@@ -12,6 +12,7 @@ with System() as system:
 """
 
 from actors.actor import Actor
+from actors.adopted import Adopted, adopted, pykka_ref
 from actors.child_spec import BRUTAL_KILL, INFINITY, Backoff, ChildSpec
 from actors.choices import Choices
 from actors.codec import Packet, decode, encode
@@ -76,6 +77,7 @@ __all__ = [
     "Actor",
     "ActorDead",
     "ActorError",
+    "Adopted",
     "AskTimeout",
     "AwaitChildren",
     "Backoff",
@@ -140,12 +142,14 @@ __all__ = [
     "Window",
     "WouldBlock",
     "WrongType",
+    "adopted",
     "decide",
     "decode",
     "dump",
     "dump_on_signal",
     "encode",
     "explore",
+    "pykka_ref",
     "replay",
     "scope",
 ]

@@ -16,7 +16,8 @@ How it ends. Stopped by its own `stop()`, its ActorRef or the registry: "normal"
 or its Ref: "shutdown"; by a failing tell, `on_stop` or `on_failure`, or any BaseException: "error".
 It has started when its `on_start` has returned; if `__init__` or `on_start` raised it has failed to
 start. If it does not stop in its time it is given up: whoever had asked gets ActorDead at once, and
-when its handler returns it handles nothing more that was queued, but runs `on_stop`.
+when its handler returns it handles nothing more of what was queued, but runs `on_stop`. Until then
+its ActorRef believes that it is alive.
 
 Better than under pykka: no ask stays unanswered, be it that it races the end, or that a
 BaseException hits the handler; and that ends this one actor instead of all in the process. Messages
@@ -51,6 +52,7 @@ from __future__ import annotations
 import inspect
 import logging
 import pkgutil
+import queue
 import sys
 from typing import Any, ClassVar, NoReturn
 
@@ -237,8 +239,10 @@ class _Letter(Envelope):
 
     __slots__ = ("content",)
 
-    def __init__(self, content: Any, packet: Packet, answer: _Answer | None) -> None:
-        super().__init__(type(content).__name__, packet, answer, here.cell)
+    def __init__(
+        self, content: Any, packet: Packet, answer: _Answer | None, sender: Cell | None, trace: int
+    ) -> None:
+        super().__init__(type(content).__name__, packet, answer, sender, trace)
         self.content = content
 
 
@@ -256,12 +260,15 @@ class _Answer(Future):
     def _finish(self, packet: Packet | None, value: Any, error: BaseException | None) -> bool:
         if not super()._finish(packet, value, error):
             return False
-        if error is None:
-            self._theirs.set(self.value)
-            return True
         if isinstance(error, RemoteActorError) and isinstance(error.__cause__, Exception):
             error = error.__cause__  # what the handler raised: pykka passes it on as it is
-        self._theirs.set_exception((type(error), error, error.__traceback__))
+        try:
+            if error is None:
+                self._theirs.set(self.value)
+            else:
+                self._theirs.set_exception((type(error), error, error.__traceback__))
+        except queue.Full:  # the asker has set it itself
+            return False
         return True
 
 
@@ -277,9 +284,9 @@ class _Inbox:
         if type(content).__name__ == _PYKKA_STOP:
             cell.request_shutdown(answer, drain=True, reason=NORMAL)
             return
-        letter = _Letter(content, cell.pack(_Delivery()), answer)
-        sender = letter.sender
-        letter.trace = cell.system.next_trace() if sender is None else sender.trace
+        sender = here.cell
+        trace = cell.system.next_trace() if sender is None else sender.trace
+        letter = _Letter(content, cell.pack(_Delivery()), answer, sender, trace)
         cell.deliver(letter, control=True)
 
     def get(self) -> NoReturn:

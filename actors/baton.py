@@ -8,8 +8,11 @@ thread; everything else is run by the dispatching container on its own stack.
 The thread that made the `Baton`, and had it first, is the main one: the test. It never dispatches,
 since what it runs might stop in the middle, and the test could not go on before that did.
 
-Corner case: a strand may be given an error to raise when it goes on. That is how a test hears of
+Corner cases: a strand may be given an error to raise when it goes on. That is how a test hears of
 what went wrong meanwhile, and how stacks that nobody will ever continue are unwound in the end.
+What a signal raises (Ctrl-C, a time limit) hits the main thread, which has to get the baton back
+before it may go on. If whoever has it does not give it away, because he waits for something else
+than others here, the baton is ``lost``: nothing runs any more, and his thread, a daemon, is left.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import threading
 from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Protocol
+
+_GRACE = 1.0  # seconds, real ones
 
 
 class Task(Protocol):
@@ -30,10 +35,11 @@ class Task(Protocol):
 class Strand:
     """A stack that has stopped."""
 
-    __slots__ = ("_baton", "_rest", "error")
+    __slots__ = ("_baton", "_rest", "_resumed", "error")
 
     def __init__(self, baton: Baton) -> None:
         self.error: BaseException | None = None
+        self._resumed = False
         self._baton = baton
         self._rest = allocate_lock()
         self._rest.acquire()
@@ -41,13 +47,22 @@ class Strand:
     def stop(self) -> None:
         """Stop here until it is run. Raises its error."""
         self._baton.pass_on()
-        self._rest.acquire()
+        try:
+            self._rest.acquire()
+        except BaseException:
+            self._baton.recall(self)
+            raise
         if self.error is not None:
             raise self.error
 
     def run(self, container: Container) -> None:
         """Go on; the container rests until a dispatcher is needed again."""
+        self._resumed = True
         container.rest(self._rest.release)
+
+    def is_back_within(self, seconds: float) -> bool:
+        """Whether it has the baton again."""
+        return self._rest.acquire(timeout=seconds) or self._resumed
 
 
 class Container:
@@ -59,7 +74,7 @@ class Container:
         self._rest = allocate_lock()
         self._rest.acquire()
         self.thread = threading.Thread(
-            target=self._dispatch, name=f"simulation-{number}", daemon=False
+            target=self._dispatch, name=f"simulation-{number}", daemon=True
         )
         self.thread.start()
 
@@ -80,13 +95,19 @@ class Container:
 
 
 class Baton:
-    """``next``: what is to be done next, asked by whoever dispatches."""
+    """``next_task``: what is to be done next, asked by whoever dispatches."""
 
     def __init__(self, next_task: Callable[[], Task]) -> None:
-        self.next = next_task
         self.main = threading.current_thread()
         self.spare: list[Container] = []
+        self.lost = False
+        self.recalls = 0
+        self._next_task = next_task
+        self._recalled: Strand | None = None
         self._containers: list[Container] = []
+
+    def next(self) -> Task:
+        return self._recalled or self._next_task()
 
     def pass_on(self) -> None:
         """Have a container dispatch."""
@@ -97,12 +118,23 @@ class Baton:
             self._containers.append(container)
         container.wake()
 
-    def close(self) -> None:
-        """End all containers; every strand has been run by then."""
-        for container in self._containers:
+    def recall(self, strand: Strand) -> None:
+        """Give the baton to ``strand``, the main thread's, as soon as a step is over."""
+        self._recalled = strand
+        self.recalls += 1
+        self.lost = True
+        if strand.is_back_within(_GRACE):
+            self._recalled = None
+            self.lost = False
+
+    def close(self) -> list[str]:
+        """End all containers, when every strand has been run; the names of those that hang."""
+        hang = [each.thread.name for each in self._containers if each not in self.spare]
+        for container in self.spare:
             container.closing = True
             container.wake()
-        for container in self._containers:
+        for container in self.spare:
             container.thread.join()
         self._containers.clear()
         self.spare.clear()
+        return hang

@@ -32,7 +32,7 @@ from actors.errors import (
 )
 from actors.future import Future
 from actors.here import here
-from actors.mailbox import Envelope, Mailbox, Verdict
+from actors.mailbox import ACCEPTED, CLAIMED, CLOSED, FULL, Envelope, Mailbox, Verdict
 from actors.message import Message
 from actors.ref import Ref
 from actors.runtime import Lock, acquire_within
@@ -128,16 +128,20 @@ class Cell:
         sender = here.cell
         trace = system.next_trace() if sender is None else sender.trace
         envelope = Envelope(message.__kind__, packet, None, reply_to or sender, trace)
-        if control or system.simulation is None:
-            self.deliver(envelope, control)
-        else:
+        if system.simulation is not None and not control:
             for copy in system.simulation.on_tell(self, message, envelope):
                 self.deliver(copy)
+            return
+        mailbox = self.mailbox
+        verdict = mailbox.put_control(envelope) if control else mailbox.put(envelope)
+        if verdict is not ACCEPTED:
+            self._not_accepted(envelope, verdict, self.actor_class.mailbox_patience)
 
     def deliver(self, envelope: Envelope, control: bool = False) -> None:
-        """Queue a tell, or account for it. Raises MailboxFull."""
-        put = self.mailbox.put_control if control else self.mailbox.put
-        if (verdict := put(envelope)) is not Verdict.ACCEPTED:
+        """Queue a tell that is packed already, or account for it. Raises MailboxFull."""
+        mailbox = self.mailbox
+        verdict = mailbox.put_control(envelope) if control else mailbox.put(envelope)
+        if verdict is not ACCEPTED:
             self._not_accepted(envelope, verdict, self.actor_class.mailbox_patience)
 
     def ask(self, message: Message, timeout: float, *, waits: bool = True) -> Future:
@@ -171,10 +175,10 @@ class Cell:
             claim = False
             system.simulation.on_ask(self, message)
         verdict = self.mailbox.put(envelope, claim)
-        if verdict is Verdict.CLAIMED:
+        if verdict is CLAIMED:
             assert self.life is not None
             system.runtime.lend(self.life, future)
-        elif verdict is not Verdict.ACCEPTED:
+        elif verdict is not ACCEPTED:
             self._not_accepted(envelope, verdict, min(patience, self.actor_class.mailbox_patience))
 
     def pack(self, message: Message) -> Packet:
@@ -203,7 +207,7 @@ class Cell:
         policy = self.actor_class.mailbox_policy
         mailbox = self.mailbox
         if policy == "drop_oldest":
-            while verdict is Verdict.FULL and (oldest := mailbox.drop_oldest()) is not None:
+            while verdict is FULL and (oldest := mailbox.drop_oldest()) is not None:
                 self._dropped(oldest)
                 verdict = mailbox.put(envelope)
         elif policy == "block" and (here.cell is None or not here.cell.pooled):
@@ -211,17 +215,17 @@ class Cell:
             deadline = runtime.now() + patience
             lock = runtime.lock(f"room in the mailbox of {self.name}")
             lock.acquire()
-            while (verdict := mailbox.put_or_wait(envelope, lock)) is Verdict.FULL:
+            while (verdict := mailbox.put_or_wait(envelope, lock)) is FULL:
                 if not acquire_within(lock, deadline - runtime.now()):
                     mailbox.give_up(lock)
                     break
-        if verdict is Verdict.FULL:
+        if verdict is FULL:
             envelope.packet.close()
             raise MailboxFull(
                 f"the mailbox of {self.name} is full: {mailbox.depth} messages, "
                 f"{mailbox.bytes} bytes"
             )
-        if verdict is Verdict.CLOSED:
+        if verdict is CLOSED:
             self.refuse(envelope)
 
     def _dropped(self, envelope: Envelope) -> None:
@@ -249,10 +253,10 @@ class Cell:
         envelope = Envelope(Shutdown.__kind__, encode(Shutdown(drain, reason)), future)
         claim = claim and self.pooled and self.system.simulation is None
         verdict = self.mailbox.put_control(envelope, claim)
-        if verdict is Verdict.CLAIMED:
+        if verdict is CLAIMED:
             assert self.life is not None
             self.system.runtime.lend(self.life, None)
-        elif verdict is Verdict.CLOSED:
+        elif verdict is CLOSED:
             self.refuse(envelope)
 
     def stop(self, timeout: float | None, *, drain: bool = False) -> None:

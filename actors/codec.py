@@ -10,10 +10,10 @@ packet, whether it succeeds or not: each descriptor is either in an Fd of the me
 packet that is dropped closes what it owns. A Ref means something only in its own system, so
 `decode` takes the system; without one any Ref is refused, and so a peer process cannot forge one.
 
-Speed: a message of plain fields takes no object but its list, its bytes and its packet. Packers
-are kept and used again. One is out of ``_packers`` while it packs: then neither another thread,
-nor a finalizer that happens to run meanwhile and sends, writes into the same buffer; and one that
-has failed does not come back.
+Speed: every message passes here. Writers, each with a packer and its buffer, are kept and used
+again. One is out of ``_writers`` while it is used: then neither another thread, nor a finalizer
+that happens to run meanwhile and sends, writes into the same buffer. One that has failed, or has
+packed more than the limit, does not come back.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ MAX_FDS = 253  # SCM_MAX_FD of Linux: more do not fit into one SCM_RIGHTS
 
 _MESSAGE, _REF, _FD, _NAMED = 1, 2, 3, 4
 
+_UNSENDABLE = (OverflowError, ValueError, TypeError)
 _UNREADABLE = (ValueError, TypeError, RecursionError, msgpack.UnpackException)
 
 _new_tuple = tuple.__new__  # an ExtType without the checks of its __new__
@@ -106,14 +107,20 @@ def encode(message: Message, *, limit: int = MAX_BYTES) -> Packet:
     except IndexError:
         writer = _Writer()
     try:
-        payload = writer.pack(message.__wire__(1, writer))
+        values = message.__wire__(1, writer)
+        # What follows is `_Writer.packet`, written out to save a call.
+        try:
+            payload = writer.pack(values)
+        except _UNSENDABLE as error:
+            raise WrongType(f"cannot be sent: {error}") from None
         if len(payload) > limit:
             raise TooLarge(f"{len(payload)} bytes; at most {limit}")
-    except BaseException as error:
+    except BaseException:
+        writer.undo(_NOTHING)
         if not isinstance(message, Message):
             raise WrongType(f"a Message expected, not {type(message).__name__}") from None
-        raise writer.failed(error) from None
-    packet = _Blank()
+        raise
+    packet: Packet = _Blank()
     packet.payload = payload
     if writer.used:
         packet.refs, packet.descriptors = writer.cargo()
@@ -131,18 +138,11 @@ def encode_value(value: Any, *, limit: int = MAX_BYTES) -> Packet:
     except IndexError:
         writer = _Writer()
     try:
-        payload = writer.pack(value if type(value) in _SCALARS else ANY.wire(value, 0, writer))
-        if len(payload) > limit:
-            raise TooLarge(f"{len(payload)} bytes; at most {limit}")
-    except BaseException as error:
-        raise writer.failed(error) from None
-    packet = _Blank()
-    packet.payload = payload
-    if writer.used:
-        packet.refs, packet.descriptors = writer.cargo()
-    else:
-        packet.refs = ()
-        packet.descriptors = None
+        values = value if type(value) in _SCALARS else ANY.wire(value, 0, writer)
+        packet = writer.packet(values, limit)
+    except BaseException:
+        writer.undo(_NOTHING)
+        raise
     _give_writer(writer)
     return packet
 
@@ -153,7 +153,8 @@ def decode(packet: Packet, system: Resolver | None = None, *, limit: int = MAX_B
     Raises UnknownKind, UnknownRef, WrongType, TooDeep, TooLarge.
     """
     if packet.descriptors is not None:
-        return _emptied(packet, system, limit, 1, load_message)
+        message: Message = _emptied(packet, system, limit, 1, load_message)
+        return message
     payload = packet.payload
     if len(payload) > limit:
         raise TooLarge(f"{len(payload)} bytes; at most {limit}")
@@ -200,82 +201,96 @@ def _emptied(
     assert packet.descriptors is not None
     reader = _Reader()
     reader.system = system
-    reader.fds = [*packet.descriptors.take()]
+    reader.fds = [Fd(number) for number in packet.descriptors.take()]
     try:
         return load(_unpack(packet.payload, limit), depth, reader)
     finally:
-        for number in reader.fds:
-            if number is not None:
-                os.close(number)
+        for fd in reader.fds:
+            if fd is not None:
+                fd.close()
 
 
 class _Writer:
-    """Packs one packet at a time, and has the extension types of it."""
+    """Packs one packet at a time, and makes the extension types of it."""
 
-    __slots__ = ("fds", "pack", "refs", "used")
+    __slots__ = ("_fds", "_refs", "pack", "used")
 
     def __init__(self) -> None:
         self.pack: Callable[[Any], bytes] = msgpack.Packer().pack
-        self.fds: list[int] = []
-        self.refs: list[Ref] = []
-        self.used = False
+        self.used = False  # whether there is any cargo
+        self._fds: list[int] = []
+        self._refs: list[Ref] = []
 
     def express(self, value: Any, depth: int) -> ExtType:
         if type(value) is Ref:
             self.used = True
-            self.refs.append(value)
+            self._refs.append(value)
             return _new_tuple(ExtType, (_REF, value.cell.identity))
         if isinstance(value, Message):
             inner = value.__wire__(deeper(depth), self)
-            return _new_tuple(ExtType, (_MESSAGE, self.pack(inner)))
-        if isinstance(value, Ref):
-            name = getattr(value, "registered_name", None)
-            if name is not None:
-                return _new_tuple(ExtType, (_NAMED, name.encode()))
-        if isinstance(value, Fd):
-            if len(self.fds) >= MAX_FDS:
-                raise TooLarge(f"more than {MAX_FDS} descriptors")
-            self.used = True
             try:
-                self.fds.append(os.dup(value.fileno()))
+                return _new_tuple(ExtType, (_MESSAGE, self.pack(inner)))
+            except _UNSENDABLE as error:
+                raise WrongType(f"cannot be sent: {error}") from None
+        if isinstance(value, Ref) and hasattr(value, "registered_name"):
+            try:
+                return _new_tuple(ExtType, (_NAMED, value.registered_name.encode()))
+            except UnicodeEncodeError as error:
+                raise WrongType(f"cannot be sent: {error}") from None
+        if isinstance(value, Fd):
+            if len(self._fds) >= MAX_FDS:
+                raise TooLarge(f"more than {MAX_FDS} descriptors")
+            try:
+                self._fds.append(os.dup(value.fileno()))
             except ValueError as error:
                 raise WrongType(str(error)) from None
-            return _new_tuple(ExtType, (_FD, bytes([len(self.fds) - 1])))
+            self.used = True
+            return _new_tuple(ExtType, (_FD, bytes([len(self._fds) - 1])))
         raise WrongType(f"{type(value).__name__} cannot be sent")
 
     def mark(self) -> tuple[int, int]:
-        return len(self.fds), len(self.refs)
+        return len(self._fds), len(self._refs)
 
     def undo(self, mark: tuple[int, int]) -> None:
         fds, refs = mark
-        while len(self.fds) > fds:
-            os.close(self.fds.pop())
-        del self.refs[refs:]
+        while len(self._fds) > fds:
+            os.close(self._fds.pop())
+        del self._refs[refs:]
+
+    def packet(self, values: Any, limit: int) -> Packet:
+        """What is to be packed, packed, with the cargo. Raises WrongType, TooLarge."""
+        try:
+            payload = self.pack(values)
+        except _UNSENDABLE as error:
+            raise WrongType(f"cannot be sent: {error}") from None
+        if len(payload) > limit:
+            raise TooLarge(f"{len(payload)} bytes; at most {limit}")
+        packet: Packet = _Blank()
+        packet.payload = payload
+        if self.used:
+            packet.refs, packet.descriptors = self.cargo()
+        else:
+            packet.refs = ()
+            packet.descriptors = None
+        return packet
 
     def cargo(self) -> tuple[tuple[Ref, ...], Descriptors | None]:
-        """What the packet owns from now on. This is as new again."""
-        refs, fds = tuple(self.refs), tuple(self.fds)
-        self.refs.clear()
-        self.fds.clear()
+        """The references, and the descriptors, which the packet owns from now on."""
+        refs, fds = tuple(self._refs), tuple(self._fds)
+        self._refs.clear()
+        self._fds.clear()
         self.used = False
         return refs, Descriptors(fds) if fds else None
-
-    def failed(self, error: BaseException) -> BaseException:
-        """What to raise instead. Nobody uses this again."""
-        self.undo((0, 0))
-        if isinstance(error, (OverflowError, ValueError, TypeError)):
-            return WrongType(f"cannot be sent: {error}")
-        return error
 
 
 class _Reader:
     """The extension types of one packet that is being unpacked.
 
-    Without an `__init__`, which would take twice as long.
+    ``fds``: those that are not claimed yet. Without an `__init__`, which would take twice as long.
     """
 
     __slots__ = ("fds", "system")
-    fds: list[int | None]
+    fds: list[Fd | None]
     system: Resolver | None
 
     def revive(self, value: Extension, depth: int) -> Any:
@@ -294,18 +309,25 @@ class _Reader:
             return self.system.named(_text(data))
         raise WrongType(f"extension type {code} is not known")
 
+    def mark(self) -> list[Fd | None]:
+        return [*self.fds]
+
+    def undo(self, mark: list[Fd | None]) -> None:
+        self.fds[:] = mark
+
     def _claim(self, data: bytes) -> Fd:
         index = data[0] if len(data) == 1 else len(self.fds)
-        number = self.fds[index] if index < len(self.fds) else None
-        if number is None:
+        fd = self.fds[index] if index < len(self.fds) else None
+        if fd is None:
             raise WrongType(f"descriptor {data!r:.20} is not in the packet, or is claimed twice")
         self.fds[index] = None
-        return Fd(number)
+        return fd
 
 
 _OUTSIDE = "a reference to an actor cannot come from outside the system"
 _SCALARS = ANY.exact
-_NO_FDS: list[int | None] = []
+_NOTHING = 0, 0  # the mark at the beginning
+_NO_FDS: list[Fd | None] = []
 _NO_READER = _Reader()  # for plain messages, which do not touch it
 
 _writers: list[_Writer] = []  # as many as were ever in use at once

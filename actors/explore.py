@@ -10,16 +10,17 @@ the trace of the one that counts.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from actors.choices import Choices
-from actors.errors import ActorError
+from actors.errors import ActorError, StopTimeout
 from actors.faults import Faults, Injected
 from actors.scheduler import NO_FAULTS, Scheduler
 from actors.shrink import Outcome, shrink
@@ -42,6 +43,14 @@ class Options:
     faults: Faults = NO_FAULTS
     preemption: float = 0.1
     max_steps: int = 100_000
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.faults, Faults):
+            raise ValueError(f"faults is a Faults, not {self.faults!r:.80}")  # noqa: TRY004
+        if type(self.preemption) not in (int, float) or not 0 <= self.preemption <= 1:
+            raise ValueError(f"preemption is a probability, from 0 to 1, not {self.preemption!r}")
+        if type(self.max_steps) is not int or self.max_steps < 1:
+            raise ValueError(f"max_steps is a number, 1 or more, not {self.max_steps!r}")
 
     def scheduler(self, choices: Choices) -> Scheduler:
         """For one run."""
@@ -136,15 +145,20 @@ def replay(path: str | os.PathLike[str], test: Test | None = None) -> Failure | 
 def attempt(
     test: Test, choices: Choices, options: Options
 ) -> tuple[Scheduler, BaseException | None]:
-    """One run, and what it raised."""
+    """One run, and what it raised; what a signal raised meanwhile is raised here."""
     scheduler = options.scheduler(choices)
-    try:
-        with _quiet(), System("simulated", simulation=scheduler) as system:
+    with _undisturbed():
+        system = System("simulated", simulation=scheduler)
+        try:
             test(system)
-    except BaseException as error:
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
-        return scheduler, error  # pytest.fail, too, raises what is no Exception
+            system.stop()
+        except BaseException as error:  # pytest.fail, too, raises what is no Exception
+            scheduler.conclude()
+            with contextlib.suppress(StopTimeout):  # it is the first error that counts
+                system.stop()
+            if scheduler.baton.recalls or isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+            return scheduler, error
     return scheduler, None
 
 
@@ -163,17 +177,18 @@ def _small(
             return None
         return Outcome((run.steps, len(run.plan.injected)), run.choices.recorded)
 
-    if budget > 0:
-        shrunk = shrink(scheduler.choices.recorded, fails, budget)
-        if shrunk is None:
-            raise ActorError(
-                f"seed {seed} failed once and not again: the test depends on something outside "
-                f"of the simulation"
-            ) from error
+    if budget <= 0:
+        return _failure(seed, scheduler, error, options, target, 0)
+    shrunk = shrink(scheduler.choices.recorded, fails, budget)
+    if shrunk is not None:
         scheduler, again = attempt(test, Choices.replayed(shrunk.values), options)
-        assert again is not None
-        return _failure(seed, scheduler, again, options, target, shrunk.runs)
-    return _failure(seed, scheduler, error, options, target, 0)
+        if type(again) is type(error):
+            return _failure(seed, scheduler, again, options, target, shrunk.runs)
+    text = f"{type(error).__name__}: {error}"
+    raise ActorError(
+        f"seed {seed} failed once and not again, with {text}. Either the test depends on something "
+        f"outside of the simulation, or it was interrupted"
+    ) from error
 
 
 def _failure(
@@ -196,11 +211,16 @@ def _failure(
     return Failure(error, scheduler.steps, scheduler.plan.injected, record, runs)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No log; no garbage collection, since what it finds when depends on what ran before."""
     logger = logging.getLogger("actors")
     before, logger.disabled = logger.disabled, True
+    collects = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
         logger.disabled = before
+        if collects:
+            gc.enable()

@@ -42,10 +42,11 @@ CLOCK = "clock"
 _OF_CLOCK = frozenset({"slow", "stop_clock"})
 
 
-class InjectedCrash(Exception):
+class InjectedCrash(BaseException):
     """The crash of an actor that a simulation wanted.
 
-    No ActorError: an asker must get it as it would get any error of the actor's own.
+    No ActorError: an asker must get it as it would get any error of the actor's own. And no
+    Exception: an actor that survives a failing ask (``fails_on_ask``) does not survive a crash.
     """
 
 

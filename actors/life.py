@@ -309,15 +309,42 @@ class Life:
             message = decode(envelope.packet, self._system)
         except MessageError as error:
             self._unreadable(envelope, error)
-        else:
-            if type(message) is Shutdown:
-                self._shut_down(message, envelope)
-            else:
-                cell.handled += 1
-                cell.trace = envelope.trace
-                self._receive(message, envelope)
-        finally:
             self._mailbox.current = None
+            return
+        if type(message) is Shutdown:
+            self._shut_down(message, envelope)
+            self._mailbox.current = None
+            return
+        actor = self._actor
+        assert actor is not None
+        cell.handled += 1
+        cell.trace = envelope.trace
+        self._envelope = envelope
+        self._replies_later = self._stashed = False
+        future = envelope.future
+        simulation = self._system.simulation
+        try:
+            if simulation is not None:
+                simulation.before_receive(cell, message, envelope)
+            value = actor.on_receive(message)
+            if type(value) is CoroutineType:
+                value = self._complete(value)
+            if simulation is not None:
+                simulation.after_receive(cell, envelope)
+            if self._stashed:
+                self._put_aside(message, envelope)
+            elif future is not None and not self._replies_later:
+                answer(cell, future, None if value is None else encode_value(value))
+        except BaseException as error:
+            if future is None:
+                raise
+            cell.pending.pop(future, None)
+            future.settle(None, remote(cell, error))
+            if actor.fails_on_ask or not isinstance(error, Exception):
+                raise
+            traceback.clear_frames(error.__traceback__)
+        finally:
+            self._envelope = self._mailbox.current = None
 
     def _shut_down(self, message: Shutdown, envelope: Envelope) -> None:
         if envelope.future is not None:
@@ -330,36 +357,6 @@ class Life:
                 self._handle(queued)
         if self.ending is None:
             self.ending = message.reason or SHUTDOWN
-
-    def _receive(self, message: Message, envelope: Envelope) -> None:
-        actor = self._actor
-        assert actor is not None
-        self._envelope = envelope
-        self._replies_later = self._stashed = False
-        future = envelope.future
-        simulation = self._system.simulation
-        try:
-            if simulation is not None:
-                simulation.before_receive(self.cell, message, envelope)
-            value = actor.on_receive(message)
-            if type(value) is CoroutineType:
-                value = self._complete(value)
-            if simulation is not None:
-                simulation.after_receive(self.cell, envelope)
-            if self._stashed:
-                self._put_aside(message, envelope)
-            elif future is not None and not self._replies_later:
-                answer(self.cell, future, None if value is None else encode_value(value))
-        except BaseException as error:
-            if future is None:
-                raise
-            self.cell.pending.pop(future, None)
-            future.settle(None, remote(self.cell, error))
-            if actor.fails_on_ask or not isinstance(error, Exception):
-                raise
-            traceback.clear_frames(error.__traceback__)
-        finally:
-            self._envelope = None
 
     def _put_aside(self, message: Message, envelope: Envelope) -> None:
         envelope.packet = self.cell.pack(message)  # reading it has emptied the one it came in

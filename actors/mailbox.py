@@ -41,6 +41,10 @@ class Verdict(enum.Enum):
     CLOSED = "closed"
 
 
+# An enum's members are found slowly (Python 3.11), and this is done for every message.
+ACCEPTED, CLAIMED, FULL, CLOSED = Verdict
+
+
 class Releasable(Protocol):
     """What a putter waits on when there is no room: a lock that it holds."""
 
@@ -129,7 +133,7 @@ class Mailbox:
         """Queue data, unless it is refused (CLOSED) or there is no room left (FULL)."""
         with self._lock:
             if self._refuses:
-                return Verdict.CLOSED
+                return CLOSED
             data = self.data
             if data is None:
                 data = self.data = deque()
@@ -138,7 +142,7 @@ class Mailbox:
             if self._stash is not None:
                 depth += len(self._stash)
             if depth >= self._count or total - self._bytes_out > self._size:
-                return Verdict.FULL
+                return FULL
             self._bytes_in = total
             data.append(envelope)
             if depth >= self.most:
@@ -146,24 +150,24 @@ class Mailbox:
             if self._armed:
                 self._armed = False
                 if claim:
-                    return Verdict.CLAIMED
+                    return CLAIMED
                 self.wake()
-            return Verdict.ACCEPTED
+            return ACCEPTED
 
     def put_control(self, envelope: Envelope, claim: bool = False) -> Verdict:
         """Queue control, unless the mailbox is closed."""
         with self._lock:
             if self.closed:
-                return Verdict.CLOSED
+                return CLOSED
             if self.control is None:
                 self.control = deque()
             self.control.append(envelope)
             if self._armed:
                 self._armed = False
                 if claim:
-                    return Verdict.CLAIMED
+                    return CLAIMED
                 self.wake()
-            return Verdict.ACCEPTED
+            return ACCEPTED
 
     def put_or_wait(self, envelope: Envelope, waiter: Releasable) -> Verdict:
         """Like `put`; if FULL, ``waiter`` is released once when there is room, or never will be."""
@@ -172,7 +176,7 @@ class Mailbox:
                 self._room = deque()
             self._room.append(waiter)
         verdict = self.put(envelope)  # after that, or room that is made meanwhile would be missed
-        if verdict is not Verdict.FULL:
+        if verdict is not FULL:
             self.give_up(waiter)
         return verdict
 

@@ -10,8 +10,8 @@ Annotations are resolved at the first use if they mention what is not defined ye
 a TypeError. Declaring a class again (a reload, a test run twice) replaces the older one.
 
 Speed: at its first use a class gets two functions made for it, `__wire__` and the one in
-`loaders`; `_functions_of` shows their source. They ask a field's node only if the value's type
-does not settle it already.
+`loaders`; see `_functions_of` for their source. They ask the node of a field only if the value
+itself does not settle the matter.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from typing import Any, ClassVar, dataclass_transform
 from actors.errors import UnknownKind, WrongType
 from actors.schema import Extension, Node, Reader, Writer, node_for
 
+Wire = Callable[["Message", int, Writer], list[Any]]
 Load = Callable[[list[Any], int, Reader], "Message"]
-"""The message out of [kind, field, ...], unpacked. Raises WrongType or TooDeep."""
+"""The message out of [kind, field, ...]. Raises WrongType or TooDeep."""
 
 loaders: dict[str, tuple[Load, bool]] = {}
 """For each kind how to load it, and whether it is plain: the `Reader` is not touched."""
@@ -43,7 +44,6 @@ class Message:
     """
 
     __kind__: ClassVar[str] = ""
-    __plain__: ClassVar[bool] = False  # known to hold no Ref, Fd or message: no `Writer` is touched
     __cache__: ClassVar[list[tuple[str, Node]] | None] = None
 
     def __init_subclass__(cls, *, kind: str | None = None) -> None:
@@ -52,19 +52,18 @@ class Message:
         dataclasses.dataclass(frozen=True)(cls)
         cls.__kind__ = kind or f"{cls.__module__}.{cls.__qualname__}"
         cls.__cache__ = None
-        cls.__plain__ = False
         known = _kinds.get(cls.__kind__)
         if known is not None and _origin(known) != _origin(cls):
             raise TypeError(f"kind {cls.__kind__!r} belongs to {'.'.join(_origin(known))}")
         with contextlib.suppress(NameError):  # a class further down: resolved at the first use
             cls.__nodes__()
 
-        def specialise() -> tuple[Callable[..., list[Any]], Load]:
-            wire, load = _functions_of(cls, own_init)
-            cls.__plain__ = all(node.plain for _, node in cls.__nodes__())
-            cls.__wire__ = wire  # type: ignore[method-assign]
+        def specialise() -> tuple[Wire, Load]:
+            wire, load = _functions_of(cls, own_init=own_init)
+            type.__setattr__(cls, "__wire__", wire)
             if _kinds[cls.__kind__] is cls:
-                loaders[cls.__kind__] = load, cls.__plain__
+                plain = all(node.plain for _, node in cls.__nodes__())
+                loaders[cls.__kind__] = load, plain
             return wire, load
 
         def first_wire(message: Message, depth: int, writer: Writer) -> list[Any]:
@@ -73,7 +72,7 @@ class Message:
         def first_load(values: list[Any], depth: int, reader: Reader) -> Message:
             return specialise()[1](values, depth, reader)
 
-        cls.__wire__ = first_wire  # type: ignore[method-assign]
+        type.__setattr__(cls, "__wire__", first_wire)
         _kinds[cls.__kind__] = cls
         loaders[cls.__kind__] = first_load, False
 
@@ -89,11 +88,11 @@ class Message:
         return cls.__cache__
 
     def __wire__(self, depth: int, writer: Writer) -> list[Any]:
-        """What is packed for it: [kind, field, ...].
+        """What is packed for it: [kind, field, ...]. Replaced in every class that is declared.
 
         Raises WrongType or TooDeep if a field does not hold what it declares.
         """
-        raise WrongType(f"{type(self).__name__} is not a declared message")
+        raise WrongType(f"{type(self).__name__} is not declared as a message")
 
 
 def load_message(values: Any, depth: int, reader: Reader) -> Message:
@@ -112,7 +111,7 @@ def _origin(cls: type[Message]) -> tuple[str, str]:
     return cls.__module__, cls.__qualname__
 
 
-def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., list[Any]], Load]:
+def _functions_of(cls: type[Message], *, own_init: bool) -> tuple[Wire, Load]:
     """Make the two functions of a class. For `class Say(Message): n: int; to: Ref | None` they are
 
         def wire(message, depth, writer):
@@ -125,8 +124,10 @@ def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., lis
             v1 = message.to
             if not (type(v1) is NoneType):
                 try:
-                    v1 = (writer.express(v1, depth) if isinstance(v1, revived1) else
-                          wire1(v1, depth, writer))
+                    if isinstance(v1, revived1):
+                        v1 = writer.express(v1, depth)
+                    else:
+                        v1 = wire1(v1, depth, writer)
                 except ...
             return [kind, v0, v1]
 
@@ -134,9 +135,9 @@ def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., lis
             try:
                 _, v0, v1, = values
             except ValueError:
-                raise WrongType(f"{cls.__name__} has 2 fields, not {len(values) - 1}") from None
+                raise miscounted(values) from None
             if not (type(v0) is int):
-                ... the same with load0
+                ... as above, with load0
             if not (type(v1) is NoneType):
                 try:
                     if type(v1) is Extension:
@@ -146,14 +147,15 @@ def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., lis
                     else:
                         v1 = load1(v1, depth, reader)
                 except ...
-            message = blank()
+            message = Blank()
             message.n = v0
             message.to = v1
             message.__class__ = cls
             return message
 
-    where the conditions are the nodes' own. A class with code of its own in the making of an
-    instance has instead of the last five lines
+    where each condition is what the node of that field calls settled. A frozen instance can be
+    filled only by one slow call for each field; therefore it is made as one of an ordinary class,
+    unless the class has a say in the making of its instances. Then `load` ends with
 
             try:
                 return cls(v0, v1)
@@ -163,11 +165,14 @@ def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., lis
     nodes = cls.__nodes__()
     variables = [f"v{index}" for index in range(len(nodes))]
     names: dict[str, Any] = {
+        "Blank": type(cls.__name__, (), {}),
         "Extension": Extension,
         "WrongType": WrongType,
         "cls": cls,
         "kind": cls.__kind__,
-        "blank": type(cls.__name__, (), {}),
+        "miscounted": lambda values: WrongType(
+            f"{cls.__name__} has {len(nodes)} fields, not {len(values) - 1}"
+        ),
     }
     wire = ["def wire(message, depth, writer):"]
     load = [
@@ -175,50 +180,13 @@ def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., lis
         " try:",
         f"  _, {''.join(f'{v}, ' for v in variables)} = values",
         " except ValueError:",
-        f"  count = '{len(nodes)} fields, not ' + str(len(values) - 1)",
-        "  raise WrongType(f'{cls.__name__} has {count}') from None",
+        "  raise miscounted(values) from None",
     ]
-    for index, (field, node) in enumerate(nodes):
-        v = f"v{index}"
-        names[f"wire{index}"] = node.wire
-        names[f"load{index}"] = node.load
-        names[f"wrong{index}"] = node.wrong
-        names[f"revived{index}"] = node.revived
-        ask_wire = f"wire{index}({v}, depth, writer)"
-        ask_load = f"load{index}({v}, depth, reader)"
-        failed = [
-            "  except WrongType as error:",
-            f"   raise WrongType(f'{{cls.__name__}}.{field}: {{error}}') from None",
-        ]
-        wire += [
-            f" {v} = message.{field}",
-            f" if not ({node.settled(v, names, loading=False)}):",
-            "  try:",
-        ]
-        load += [
-            f" if not ({node.settled(v, names, loading=True)}):",
-            "  try:",
-        ]
-        if node.revived and object not in node.revived:
-            express = f"writer.express({v}, depth)"
-            wire.append(f"   {v} = {express} if isinstance({v}, revived{index}) else {ask_wire}")
-            load += [
-                f"   if type({v}) is Extension:",
-                f"    {v} = reader.revive({v}, depth)",
-                f"    if not isinstance({v}, revived{index}):",
-                f"     raise wrong{index}({v})",
-                "   else:",
-                f"    {v} = {ask_load}",
-            ]
-        else:
-            wire.append(f"   {v} = {ask_wire}")
-            load.append(f"   {v} = {ask_load}")
-        wire += failed
-        load += failed
-        if node.as_tuple:
-            load += [" else:", f"  {v} = tuple({v})"]
-    wire.append(f" return [kind, {', '.join(variables)}]")
-    if own_init or _makes_its_instances(cls, [field for field, _ in nodes]):
+    for v, (field, node) in zip(variables, nodes, strict=True):
+        wire += [f" {v} = message.{field}", *_asking(node, v, field, names, loading=False)]
+        load += _asking(node, v, field, names, loading=True)
+    wire += [f" return [{', '.join(['kind', *variables])}]"]
+    if own_init or not _is_filled_only(cls, names["Blank"]):
         load += [
             " try:",
             f"  return cls({', '.join(variables)})",
@@ -227,8 +195,8 @@ def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., lis
         ]
     else:
         load += [
-            " message = blank()",
-            *(f" message.{field} = v{index}" for index, (field, _) in enumerate(nodes)),
+            " message = Blank()",
+            *(f" message.{field} = {v}" for v, (field, _) in zip(variables, nodes, strict=True)),
             " message.__class__ = cls",
             " return message",
         ]
@@ -238,11 +206,48 @@ def _functions_of(cls: type[Message], own_init: bool) -> tuple[Callable[..., lis
     return names["wire"], names["load"]
 
 
-def _makes_its_instances(cls: type[Message], names: list[str]) -> bool:
-    """Whether more than filling its ``__dict__`` belongs to making an instance."""
-    if type(cls) is not type or cls.__new__ is not object.__new__ or hasattr(cls, "__post_init__"):
-        return True
+def _asking(node: Node, v: str, field: str, names: dict[str, Any], *, loading: bool) -> list[str]:
+    """The lines of one field: if the value is not settled, ask the node what becomes of it."""
+    suffix = v.removeprefix("v")
+    names[f"wire{suffix}"], names[f"load{suffix}"] = node.wire, node.load
+    names[f"wrong{suffix}"], names[f"revived{suffix}"] = node.wrong, node.revived
+    if not loading:
+        capability, ask = f"isinstance({v}, revived{suffix})", f"wire{suffix}({v}, depth, writer)"
+        at_once = [f"    {v} = writer.express({v}, depth)"]
+    else:
+        capability, ask = f"type({v}) is Extension", f"load{suffix}({v}, depth, reader)"
+        at_once = [
+            f"    {v} = reader.revive({v}, depth)",
+            f"    if not isinstance({v}, revived{suffix}):",
+            f"     raise wrong{suffix}({v})",
+        ]
+    if node.revived and object not in node.revived:
+        asking = [f"   if {capability}:", *at_once, "   else:", f"    {v} = {ask}"]
+    else:
+        asking = [f"   {v} = {ask}"]
+    return [
+        f" if not ({node.settled(v, names, loading=loading)}):",
+        "  try:",
+        *asking,
+        "  except WrongType as error:",
+        f"   raise WrongType(f'{{cls.__name__}}.{field}: {{error}}') from None",
+        *([" else:", f"  {v} = tuple({v})"] if loading and node.as_tuple else []),
+    ]
+
+
+def _is_filled_only(cls: type[Message], blank: type) -> bool:
+    """Whether to make an instance is no more than to set its fields."""
     fields = dataclasses.fields(typing.cast(Any, cls))
-    if not all(field.init and not field.kw_only for field in fields):
-        return True
-    return any(hasattr(inspect.getattr_static(cls, name, None), "__set__") for name in names)
+    if (
+        type(cls) is not type
+        or cls.__new__ is not object.__new__
+        or hasattr(cls, "__post_init__")
+        or not all(field.init and not field.kw_only for field in fields)
+        or any(hasattr(inspect.getattr_static(cls, f.name, None), "__set__") for f in fields)
+    ):
+        return False
+    try:
+        blank().__class__ = cls
+    except TypeError:  # it has another layout: a base class in C, or __slots__
+        return False
+    return True

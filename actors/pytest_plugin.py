@@ -6,9 +6,9 @@
 
 The test function is called once for each seed, each time with a fresh simulated `System` as its
 ``system``; its other fixtures are set up once for all, so they should hold nothing that a run
-changes. The first seed that fails is made small, and what is reported is the small run: its error
-with the traceback, its trace, and the command that repeats it. Without the mark ``system`` is a
-real one, stopped at the end of the test.
+changes, and cannot use ``system`` themselves. The first seed that fails is made small, and what is
+reported is the small run: its error with the traceback, its trace, and the command that repeats it.
+Without the mark ``system`` is a real one, stopped at the end of the test.
 
 Installed with the package; pytest finds it by itself. It imports the rest of the package only when
 a test needs it, so that other people's tests do not pay for it.
@@ -16,11 +16,17 @@ a test needs it, so that other people's tests do not pay for it.
 
 from __future__ import annotations
 
+import argparse
+import inspect
+import itertools
+import json
+import os
 import re
 import shlex
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -36,9 +42,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options on the command line."""
     group = parser.getgroup("simulate", "simulated actors (xenidc)")
     group.addoption(
-        "--simulate-seeds", type=_count, metavar="N", help="run N seeds, whatever the tests say"
+        "--simulate-seeds",
+        type=lambda text: _count(text, 1),
+        metavar="N",
+        help="run N seeds, whatever the tests say",
     )
-    group.addoption("--simulate-seed", type=_count, metavar="SEED", help="run only this seed")
+    group.addoption(
+        "--simulate-seed",
+        type=lambda text: _count(text, 0),
+        metavar="SEED",
+        help="run only this seed",
+    )
     group.addoption(
         "--simulate-replay", type=Path, metavar="FILE", help="run only what this file recorded"
     )
@@ -53,11 +67,22 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+class _NotYet:
+    """What fixtures get for the system of a simulated test."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        pytest.fail(
+            "in a test that is marked simulate each run has a system of its own, which fixtures "
+            "cannot use: they are set up once, before the first run",
+            pytrace=False,
+        )
+
+
 @pytest.fixture
-def system(request: pytest.FixtureRequest) -> Iterator[System | None]:
+def system(request: pytest.FixtureRequest) -> Iterator[System | _NotYet]:
     """A system of actors. In a test that is marked ``simulate`` each seed gets its own."""
     if request.node.get_closest_marker(_MARK) is not None:
-        yield None  # pytest_pyfunc_call puts the system of each run in its place
+        yield _NotYet()  # pytest_pyfunc_call puts the system of each run in its place
         return
     from actors.system import System  # noqa: PLC0415 - see above
 
@@ -66,39 +91,70 @@ def system(request: pytest.FixtureRequest) -> Iterator[System | None]:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse what could not run under seeds, instead of running it once without."""
+    if item.get_closest_marker(_MARK) is None:
+        return
+    if "system" not in getattr(item, "fixturenames", ()):
+        pytest.fail("a test that is marked simulate takes the fixture `system`", pytrace=False)
+    if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+        pytest.fail("a test that is marked simulate is no coroutine", pytrace=False)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Call a marked test once for each seed."""
+    __tracebackhide__ = True
     mark = pyfuncitem.get_closest_marker(_MARK)
     if mark is None:
         return None
-    if "system" not in pyfuncitem.fixturenames:
-        pytest.fail("a test that is marked simulate takes the fixture `system`", pytrace=False)
     failure = _run(pyfuncitem, *_settings(mark))
     if failure is not None:
-        _report(pyfuncitem, failure)
         raise failure.error
     return True
 
 
 def _run(item: pytest.Function, seeds: range, options: Options) -> Failure | None:
-    from actors.explore import explore, replay  # noqa: PLC0415 - see above
+    from actors.explore import explore  # noqa: PLC0415 - see above
 
     arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}  # noqa: SLF001
+    outcomes: list[BaseException] = []  # of a test that neither passes nor fails
 
     def test(system: System) -> None:
-        item.obj(**{**arguments, "system": system})
-
-    recorded = item.config.getoption("--simulate-replay")
-    if recorded is not None:
+        __tracebackhide__ = True
         try:
-            return replay(recorded, test)
-        except (OSError, ValueError) as error:
-            pytest.fail(f"--simulate-replay: {error}", pytrace=False)
-    if (only := item.config.getoption("--simulate-seed")) is not None:
-        seeds = range(only, only + 1)
-    elif (count := item.config.getoption("--simulate-seeds")) is not None:
-        seeds = range(seeds.start, seeds.start + count)
-    return explore(test, seeds, options, target=item.nodeid)
+            item.obj(**{**arguments, "system": system})
+        except (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception) as outcome:
+            outcomes.append(outcome)
+
+    path = item.config.getoption("--simulate-replay")
+    if path is not None:
+        failure = _replay(item, path, test)
+    else:
+        if (only := item.config.getoption("--simulate-seed")) is not None:
+            seeds = range(only, only + 1)
+        elif (count := item.config.getoption("--simulate-seeds")) is not None:
+            seeds = range(seeds.start, seeds.start + count)
+        wanted = itertools.takewhile(lambda _: not outcomes, seeds)
+        failure = explore(test, wanted, options, target=item.nodeid)
+    if outcomes:
+        raise outcomes[0]
+    if failure is not None:
+        _report(item, failure, path)
+    return failure
+
+
+def _replay(item: pytest.Function, path: Path, test: Callable[[System], None]) -> Failure | None:
+    from actors.explore import replay  # noqa: PLC0415 - see above
+    from actors.trace import Replay  # noqa: PLC0415
+
+    try:
+        target = Replay.load(path).target
+        if target == item.nodeid:
+            return replay(path, test)
+    except (OSError, ValueError) as error:
+        pytest.fail(f"--simulate-replay: {error}", pytrace=False)
+    pytest.skip(f"{path} has recorded {target}")
 
 
 def _settings(mark: pytest.Mark) -> tuple[range, Options]:
@@ -111,6 +167,8 @@ def _settings(mark: pytest.Mark) -> tuple[range, Options]:
     seeds, first = given.pop("seeds", _SEEDS), given.pop("first", 0)
     faults = given.pop("faults", ())
     try:
+        if type(seeds) is not int or seeds < 1 or type(first) is not int or first < 0:
+            raise ValueError(f"seeds is 1 or more, and first 0 or more, not {seeds!r}, {first!r}")
         if faults == "all":
             faults = Faults()
         elif not isinstance(faults, Faults):
@@ -120,23 +178,27 @@ def _settings(mark: pytest.Mark) -> tuple[range, Options]:
         pytest.fail(f"simulate: {error}", pytrace=False)
 
 
-def _report(item: pytest.Function, failure: Failure) -> None:
+def _report(item: pytest.Function, failure: Failure, replayed: Path | None) -> None:
     """Keep the run in a file, and add what it was to what pytest prints of the failure."""
-    node = shlex.quote(item.nodeid)
-    text = str(failure)
-    cache = getattr(item.config, "cache", None)
-    if cache is not None:
-        name = re.sub(r"\W+", "_", item.nodeid)
-        path = cache.mkdir("simulate") / f"{name}-{failure.replay.seed}.json"
-        failure.replay.save(path)
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        text += f"\nthis run again:  pytest {node} --simulate-replay={shlex.quote(str(shown))}"
-    text += f"\nthe seed again:  pytest {node} --simulate-seed={failure.replay.seed}"
-    item.add_report_section("call", "simulation", text)
+    record, config = failure.replay, item.config
+    lines = [str(failure), f"options: {json.dumps(record.options)}"]
+    here = config.invocation_params.dir
+    file, _, rest = item.nodeid.partition("::")
+    command = shlex.join(["pytest", f"{os.path.relpath(config.rootpath / file, here)}::{rest}"])
+    cache = getattr(config, "cache", None)
+    if replayed is None and cache is not None:
+        name = re.sub(r"\W+", "_", item.nodeid)[-100:]
+        digest = zlib.crc32(item.nodeid.encode("utf-8", "backslashreplace"))
+        replayed = cache.mkdir("simulate") / f"{name}-{digest:08x}-{record.seed}.json"
+        record.save(replayed)
+    if replayed is not None:
+        shown = shlex.quote(os.path.relpath(here / replayed, here))
+        lines.append(f"this run again:  {command} --simulate-replay={shown}")
+    lines.append(f"the seed again:  {command} --simulate-seed={record.seed}")
+    item.add_report_section("call", "simulation", "\n".join(lines))
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError
-    return number
+def _count(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"a number, {least} or more, and not {text!r}")
+    return int(text)

@@ -10,6 +10,10 @@ earlier ("slow") or further ("stop_clock"). If there is nothing to move to and s
 is a `Deadlock`; also if actors wait for each other's answers in a circle, which only their
 deadlines would end.
 
+A run is over when it has failed: by an invariant, a deadlock or too many steps, of which the test
+hears at once; or because the test itself has raised (`conclude`). Everything still works then, so
+that it can be cleaned up, but in the plainest way: no choice, no fault, no line of the trace.
+
 Choice points: which of those that are ready is next; whether whoever has just told or asked is
 pre-empted; each opportunity for a fault. A run is its list of choices, and nothing here may depend
 on anything else: no clock, no address, no hash, no order of a set.
@@ -52,8 +56,8 @@ class _Alarm(Protocol):
 
     def ring(self) -> None: ...
 
-    def matters(self) -> bool:
-        """Whether something may come of it."""
+    def matters(self, when: float) -> bool:
+        """Whether something may still come of it: it is neither cancelled nor superseded."""
 
 
 NO_FAULTS = Faults(kinds=())
@@ -99,6 +103,8 @@ class Scheduler:
         self._waiting: dict[_Wait, None] = {}  # in the order in which they began to wait
         self._checks: list[Callable[[], object]] = []
         self._test: _Wait | None = None  # the test, while it has stopped
+        self._urgent: _Wait | None = None  # the same, if it is next whatever else is ready
+        self._looking = False
         self._over = False
         self.baton = Baton(self._next)
         self._system: System | None = None
@@ -110,14 +116,19 @@ class Scheduler:
         return self._now
 
     def invariant(self, check: Callable[[], object]) -> None:
-        """Call ``check`` after every step: if it raises, or returns False, the run ends there."""
+        """Call ``check`` after every step: if it raises, or returns False, the run is over.
+
+        It must only look: nobody could answer between two steps. Not called while the system stops.
+        """
         self._checks.append(check)
 
     def advance(self, seconds: float) -> None:
-        """Let that much virtual time pass; what is due by then happens."""
-        if not seconds >= 0:
+        """Let that much virtual time pass; what is due by then happens, and what comes of it."""
+        if not 0 <= seconds < FOREVER:
             raise ValueError(f"time cannot move by {seconds} s")
-        self.suspend(_Wait(self, "time to pass", self._now + seconds))
+        until = self._now + seconds
+        self.suspend(_Wait(self, "time to pass", until=until))
+        self._now = max(self._now, until)
 
     def settle(self, within: float = 3600.0) -> None:
         """No more faults; go on until nothing is left to happen, timers included.
@@ -125,25 +136,34 @@ class Scheduler:
         Raises NotSettled if that takes more than ``within`` virtual seconds.
         """
         self.plan.stop()
-        if not self.suspend(_Wait(self, "quiet", self._now + within, quiet=True)):
-            raise NotSettled(f"still busy after {within} virtual seconds")
+        wait = _Wait(self, "quiet", until=self._now + within)
+        self.suspend(wait)
+        if not wait.quiet:
+            rest = "".join(f": {alarm} at {when:g} s" for when, _, alarm in self._alarms[:1])
+            raise NotSettled(f"it is not quiet after {within:g} virtual seconds{rest}")
 
     def eventually(self, condition: Callable[[], bool], within: float = 3600.0) -> None:
-        """No more faults; go on until ``condition`` holds, which is looked at after every step.
+        """No more faults; go on until ``condition`` holds, which is called after every step.
 
-        Raises NotSettled if nothing is left to happen, or ``within`` virtual seconds have passed.
+        It may ask actors. Raises NotSettled if nothing is left to happen, or if ``within`` virtual
+        seconds have passed.
         """
         self.plan.stop()
-        if not condition():
-            wait = _Wait(self, "the condition", self._now + within, quiet=True)
-            wait.condition = condition
-            self.suspend(wait)
-            if not condition():
-                raise NotSettled(f"it did not come true within {within} virtual seconds")
+        until = self._now + within
+        while not condition():
+            wait = _Wait(self, "the condition", until=until)
+            wait.each_step = True
+            if not self.suspend(wait):
+                why = ": nothing is left to happen" if wait.quiet else ""
+                raise NotSettled(f"it did not come true within {within:g} virtual seconds{why}")
 
     def choose(self, n: int) -> int:
         """One of range(n) for the test itself, from the same stream: replayed and shrunk too."""
         return self.choices.pick(n)
+
+    def conclude(self) -> None:
+        """The test has failed; what follows is no part of the run any more."""
+        self._over = True
 
     # --- the runtime ------------------------------------------------------------------------------
 
@@ -186,11 +206,11 @@ class Scheduler:
     def close(self) -> list[str]:
         """Unwind the stacks that still wait, and end all threads."""
         self._over = True
-        while self._waiting:
-            self.resume(next(iter(self._waiting)), SimulationOver())
-            self.suspend(_Wait(self, "the end", self._now))
-        self.baton.close()
-        return []
+        while (self._waiting or self.ready) and not self.baton.lost:
+            for wait in list(self._waiting):
+                self.resume(wait, SimulationOver())
+            self.give_way()
+        return self.baton.close()
 
     # --- what actors do ---------------------------------------------------------------------------
 
@@ -206,7 +226,8 @@ class Scheduler:
             yield envelope
             if not envelope.packet.fds and self._strikes("duplicate", cell):
                 packet = cell.pack(message)
-                yield Envelope(envelope.kind, packet, None, envelope.sender, envelope.trace)
+                again = Envelope(envelope.kind, packet, None, envelope.sender, envelope.trace)
+                _Arrival(self, cell, again).ring()
         self._may_preempt()
 
     def on_ask(self, cell: Cell, message: Message) -> None:
@@ -216,7 +237,7 @@ class Scheduler:
 
     def on_birth(self, cell: Cell) -> None:
         """An actor is about to be made."""
-        self.trace.add(self._now, cell.name, "starts")
+        self._note_of(cell.name, "starts")
         if self._strikes("fail_start", cell):
             raise InjectedCrash("it was to fail at its start")
 
@@ -236,10 +257,14 @@ class Scheduler:
 
     def on_end(self, cell: Cell, reason: ExitReason) -> None:
         """An actor has ended."""
-        self.trace.add(self._now, cell.name, "ends", reason)
+        self._note_of(cell.name, "ends", reason)
 
     def _note(self, what: str, *values: object) -> None:
-        self.trace.add(self._now, _name(here.cell), what, *values)
+        self._note_of(_name(here.cell), what, *values)
+
+    def _note_of(self, name: str, what: str, *values: object) -> None:
+        if not self._over:
+            self.trace.add(self._now, name, what, *values)
 
     # --- what happens next ------------------------------------------------------------------------
 
@@ -247,29 +272,34 @@ class Scheduler:
         supervised = cell.parent is not None and cell.parent.actor_class.supervises
         if self._over or not self.plan.strikes(kind, cell.name, supervised):
             return False
-        self.trace.add(self._now, cell.name, "fault", kind)
+        self._note_of(cell.name, "fault", kind)
         return True
 
     def _may_preempt(self) -> None:
-        if self.ready and not self._over and self.choices.chance(self._preemption):
+        if not self.ready or self._over or self._looking:
+            return
+        if self.choices.chance(self._preemption):
             self._note("preempted")
             self.give_way()
 
     def _next(self) -> Task:
         """What happens next; time moves if it has to."""
-        while not self.ready or (self._alarms and self._hurries()):
+        while self._urgent is None and (not self.ready or self._hurries()):
             if not self.ready:
                 self._be_quiet()
-            if not self.ready:
-                self._move()
+        if (urgent := self._urgent) is not None:
+            self._urgent = None
+            return urgent
         count = len(self.ready)
         return self.ready.pop(0 if self._over else self.choices.pick(count, plain=_PLAIN))
 
     def _hurries(self) -> bool:
         """Whether time moves though something is ready: the machine is slow."""
-        if self._over or not self.plan.strikes("slow", CLOCK):
+        if not self._alarms or self._over or not self._has_alarm():
             return False
-        self.trace.add(self._now, CLOCK, "fault", "slow")
+        if not self.plan.strikes("slow", CLOCK):
+            return False
+        self._note_of(CLOCK, "fault", "slow")
         self._move()
         return True
 
@@ -278,27 +308,40 @@ class Scheduler:
         alarms = self._alarms
         when = max(self._now, alarms[0][0])
         if when > self._now and not self._over and self.plan.strikes("stop_clock", CLOCK):
-            self.trace.add(self._now, CLOCK, "fault", "stop_clock")
+            self._note_of(CLOCK, "fault", "stop_clock")
             when += self.plan.delay()
         self._now = when
         while alarms and alarms[0][0] <= when:
-            heapq.heappop(alarms)[2].ring()
+            due, _, alarm = heapq.heappop(alarms)
+            if alarm.matters(due):
+                alarm.ring()
 
     def at(self, when: float, alarm: _Alarm) -> None:
         """Ring it when the time has come."""
         self._count += 1
         heapq.heappush(self._alarms, (when, self._count, alarm))
 
+    def _has_alarm(self) -> bool:
+        """Whether time can move; what does not matter any more is thrown away."""
+        alarms = self._alarms
+        while alarms and not alarms[0][2].matters(alarms[0][0]):
+            heapq.heappop(alarms)
+        return bool(alarms)
+
     def _be_quiet(self) -> None:
-        """Nothing is ready: tell the test if it waits for that, or that nobody can go on."""
+        """Nothing is ready: time moves, or the test goes on."""
         test = self._test
         assert test is not None, "the baton is in use, and nobody has it"
-        if not self._over and (circle := self._circle()):
-            self.resume(test, Deadlock(circle))
-        elif test.quiet and not any(alarm.matters() for _, _, alarm in self._alarms):
-            test.grant()
-        elif not self._alarms:
-            self.resume(test, Deadlock("; ".join(str(wait) for wait in self._waiting)))
+        stopping = self._over or self._system is None or self._system.stopping
+        if not stopping and (circle := self._circle()):
+            self._fail(Deadlock(circle))
+        elif self._has_alarm() and (test.until is None or self._alarms[0][0] <= test.until):
+            self._move()
+        elif test.until is not None:
+            test.quiet = not self._alarms
+            self.resume(test)
+        else:
+            self._fail(Deadlock("; ".join(str(wait) for wait in self._waiting)))
 
     def _circle(self) -> str:
         """Actors that wait for each other's answers, if there are some.
@@ -333,48 +376,70 @@ class Scheduler:
             return
         self.steps += 1
         self.trace.step = self.steps
-        test = self._test
+        test, system = self._test, self._system
         assert test is not None, "only the test starts anything, and then it waits"
+        self._looking = True
         try:
-            for check in self._checks:
+            for check in self._checks if system is None or not system.stopping else ():
                 if check() is False:
                     raise AssertionError(f"{getattr(check, '__name__', check)} does not hold")
             if self.steps >= self._max_steps:
                 raise NotSettled(f"there is no end after {self.steps} steps")
-            if test.condition is not None and test.condition():
-                test.grant()
-        except Exception as error:  # noqa: BLE001 - it is the test's to raise
-            self._over = True
-            self.resume(test, error)
+        except BaseException as error:  # noqa: BLE001 - it is the test's to raise
+            self._fail(error)
+        else:
+            if test.each_step:
+                test.granted = True
+                self._hurry(test)
+        finally:
+            self._looking = False
+
+    def _fail(self, error: BaseException) -> None:
+        """The run is over, and the test is the first to hear why."""
+        assert self._test is not None
+        self._over = True
+        self._test.error = error
+        self._hurry(self._test)
+
+    def _hurry(self, test: _Wait) -> None:
+        """It goes on before anything else happens."""
+        self._forget(test)
+        self._urgent = test
 
     # --- stopping and going on --------------------------------------------------------------------
 
-    def suspend(self, wait: _Wait) -> bool:
-        """Stop the calling stack. True if it was granted what it waits for, False in the end."""
-        self._waiting[wait] = None
-        if wait.deadline != FOREVER:
-            self.at(wait.deadline, wait)
-        self._stop(wait)
-        return wait.granted
+    def suspend(self, wait: _Wait, *, ready: bool = False) -> bool:
+        """Stop the calling stack. True if it was granted what it waits for, False in the end.
 
-    def _stop(self, wait: _Wait) -> None:
+        ``ready``: it waits for nothing but its turn.
+        """
         is_test = threading.current_thread() is self.baton.main
+        if self._looking:
+            raise ActorError("an invariant must not wait: nobody answers between two steps")
         if is_test:
+            if self.baton.lost:
+                return False
             self._test = wait
-        cell = here.cell
+        elif self._test is None:
+            raise ActorError("a simulation is for the thread that made it, and for its actors")
+        if ready:
+            self.ready.append(wait)
+        else:
+            self._waiting[wait] = None
+            if wait.deadline != FOREVER:
+                self.at(wait.deadline, wait)
         try:
             wait.stop()
         finally:
-            here.cell = cell
             if is_test:
                 self._test = None
+                self._forget(wait)  # if a signal has hit the test it was still there
+        return wait.granted
 
     def give_way(self) -> None:
         """Let others that are ready go first, if it so happens."""
-        if self.ready:
-            wait = _Wait(self, "its turn", FOREVER)
-            self.ready.append(wait)
-            self._stop(wait)
+        if self.ready or self._urgent is not None:
+            self.suspend(_Wait(self, "its turn"), ready=True)
 
     def resume(self, wait: _Wait, error: BaseException | None = None) -> None:
         """Let it go on when its turn comes. One that is ready already may still get an error."""
@@ -388,26 +453,48 @@ class Scheduler:
         """Whether it has neither got what it waits for, nor given up."""
         return wait in self._waiting
 
+    def _forget(self, wait: _Wait) -> None:
+        self._waiting.pop(wait, None)
+        if wait in self.ready:
+            self.ready.remove(wait)
+        if self._urgent is wait:
+            self._urgent = None
+
 
 class _Wait(Strand):
     """A stack that has stopped: of an actor, or of the test.
 
-    ``what`` it waits for; ``deadline`` in virtual seconds. ``quiet``: goes on when nothing else is
-    left to happen.
+    ``what`` it waits for; ``deadline`` in virtual seconds. Of the test only: ``until``: it goes on
+    when nothing is left to happen (``quiet`` then) by that time; ``each_step``: or after a step.
     """
 
-    __slots__ = ("_scheduler", "cell", "condition", "deadline", "granted", "quiet", "what")
+    __slots__ = (
+        "_scheduler",
+        "cell",
+        "deadline",
+        "each_step",
+        "granted",
+        "quiet",
+        "until",
+        "what",
+    )
 
     def __init__(
-        self, scheduler: Scheduler, what: Any, deadline: float, *, quiet: bool = False
+        self,
+        scheduler: Scheduler,
+        what: Any,
+        deadline: float = FOREVER,
+        *,
+        until: float | None = None,
     ) -> None:
         super().__init__(scheduler.baton)
         self.cell = here.cell
         self.what = what
         self.deadline = deadline
-        self.quiet = quiet
+        self.until = until
+        self.each_step = False
+        self.quiet = False
         self.granted = False
-        self.condition: Callable[[], bool] | None = None
         self._scheduler = scheduler
 
     def grant(self) -> None:
@@ -420,9 +507,8 @@ class _Wait(Strand):
         """Its deadline has come."""
         self._scheduler.resume(self)
 
-    def matters(self) -> bool:
-        """Whether something will come of its deadline, other than that the test gives up."""
-        return not self.quiet and self._scheduler.is_waiting(self)
+    def matters(self, when: float) -> bool:  # noqa: ARG002 - it has one deadline
+        return self._scheduler.is_waiting(self)
 
     def __str__(self) -> str:
         return f"{_name(self.cell)} waits for {self.what}"
@@ -445,6 +531,9 @@ class _Lock:
             return True
         if not blocking:
             return False
+        if timeout == 0:
+            self._scheduler.give_way()
+            return self.acquire(blocking=False)
         deadline = FOREVER if timeout < 0 else self._scheduler.now() + timeout
         wait = _Wait(self._scheduler, self._what, deadline)
         if self._queue is None:
@@ -495,17 +584,19 @@ class _Step:
             return
         if wait == NOW or not life.rest():
             self.is_ready()
-        elif wait != FOREVER:
-            now = scheduler.now()
-            if not now < life.alarm <= now + wait:
-                life.alarm = now + wait
-                scheduler.at(life.alarm, self)
+        elif life.alarm != (when := scheduler.now() + wait):
+            life.alarm = when
+            if when != FOREVER:
+                scheduler.at(when, self)
 
     def ring(self) -> None:
         self._life.cell.mailbox.poke()
 
-    def matters(self) -> bool:
-        return self._life.cell.life is not None
+    def matters(self, when: float) -> bool:
+        return self._life.alarm == when and self._life.cell.life is not None
+
+    def __str__(self) -> str:
+        return f"{self._life.cell.name} is due"
 
 
 class _Thread:
@@ -550,5 +641,8 @@ class _Arrival:
     def ring(self) -> None:
         self._scheduler.ready.append(self)
 
-    def matters(self) -> bool:
+    def matters(self, when: float) -> bool:  # noqa: ARG002 - nobody takes it back
         return True
+
+    def __str__(self) -> str:
+        return f"a message to {self._cell.name} arrives"

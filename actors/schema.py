@@ -9,14 +9,16 @@ Rules: a bool is not an int; an int is a float; subclasses of str, int, ... (enu
 the plain value. Under `Any` a tuple arrives as a list, because msgpack has only one kind of
 array.
 
-Speed: whoever has a node does not call it for a value whose type is one of ``exact``. Containers
-are first asked as a whole, by C code, whether they hold nothing else; they then need no copy.
+Speed: the code that is made for a message class (see `actors.message`) has the test that `settled`
+writes in it, and calls a node only if that fails. So the usual values cost no call: scalars of the
+very type, and containers of them, which C code goes through and which are packed as they are.
 """
 
 from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Iterable
 from operator import countOf
 from typing import Any, Protocol
 
@@ -33,8 +35,8 @@ _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 Extension = slice
 """What an extension type is unpacked as, (code, data), until a reader has revived it.
 
-Any type of C code that keeps two arguments would do; nothing else in msgpack becomes a slice. An
-`ExtType` takes Python code to make, and with that more time than all the rest of a small message.
+Any type made by C code that keeps two arguments would do, and nothing else in msgpack becomes a
+slice. To make an `ExtType` takes Python code, and as long as to unpack a small message thrice.
 """
 
 
@@ -44,17 +46,23 @@ class Writer(Protocol):
     def express(self, value: Any, depth: int) -> ExtType:
         """The extension type of a Ref, Fd or message."""
 
-    def mark(self) -> tuple[int, int]:
-        """How much there is so far."""
+    def mark(self) -> Any:
+        """Where it stands."""
 
-    def undo(self, mark: tuple[int, int]) -> None:
-        """Give up what came after that `mark`."""
+    def undo(self, mark: Any) -> None:
+        """Give up what it has expressed since that `mark`."""
 
 
 class Reader(Protocol):
     """Turns the extension types of one packet into what they stand for."""
 
     def revive(self, value: Extension, depth: int) -> Any: ...
+
+    def mark(self) -> Any:
+        """Where it stands."""
+
+    def undo(self, mark: Any) -> None:
+        """Take back what it has revived since that `mark`."""
 
 
 class Node:
@@ -79,10 +87,16 @@ class Node:
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         raise NotImplementedError
 
-    def settled(self, value: str, names: dict[str, Any], *, loading: bool) -> str:
-        """Python code: whether the value of that name is quickly seen to need no `wire`, or `load`.
+    def settled(
+        self,
+        value: str,
+        names: dict[str, Any],
+        *,
+        loading: bool,  # noqa: ARG002 - it matters to containers
+    ) -> str:
+        """Python code: whether the variable ``value`` is quickly seen to need no `wire` (`load`).
 
-        ``names``: what the code may refer to, beside ``depth``. An `as_tuple` is still to be made.
+        It may use ``depth`` and what it puts into ``names``. An ``as_tuple`` is left to be made.
         """
         return _is_one_of(f"type({value})", self.exact, names)
 
@@ -139,9 +153,9 @@ class _Any(Node):
             depth = deeper(depth)
             wired = {}
             for key, item in value.items():
-                wired[_key(key)] = (
-                    item if type(item) in _SCALARS else self.wire(item, depth, writer)
-                )
+                if type(key) not in _SCALARS:
+                    raise _no_key(key)
+                wired[key] = item if type(item) in _SCALARS else self.wire(item, depth, writer)
             return wired
         if kind is Ref or hasattr(kind, "__wire__") or isinstance(value, (Ref, Fd)):
             return writer.express(value, depth)
@@ -166,12 +180,12 @@ class _Any(Node):
             ]
         if kind is dict:
             depth = deeper(depth)
+            loaded = {}  # another one, for a union may have to look at this one again
             for key, item in value.items():
                 if type(key) not in _SCALARS:
-                    _key(key)
-                if type(item) not in _SCALARS:
-                    value[key] = self.load(item, depth, reader)
-            return value
+                    raise _no_key(key)
+                loaded[key] = item if type(item) in _SCALARS else self.load(item, depth, reader)
+            return loaded
         if kind is Extension:
             return reader.revive(value, depth)
         raise self.wrong(value)
@@ -215,6 +229,8 @@ class _Array(Node):
         self._item = item
 
     def settled(self, value: str, names: dict[str, Any], *, loading: bool) -> str:
+        if not self._item.exact:
+            return "False"
         kind = "list" if loading else self._kind.__name__
         return (
             f"type({value}) is {kind} and depth < {MAX_DEPTH}"
@@ -222,11 +238,12 @@ class _Array(Node):
         )
 
     def wire(self, value: Any, depth: int, writer: Writer) -> Any:
-        if not isinstance(value, self._kind) or isinstance(value, ExtType):
+        if not isinstance(value, self._kind) or isinstance(value, ExtType):  # which is a tuple
             raise self.wrong(value)
         depth = deeper(depth)
+        items = typing.cast("Iterable[Any]", value)
         exact, wire = self._item.exact, self._item.wire
-        return [item if type(item) in exact else wire(item, depth, writer) for item in value]
+        return [item if type(item) in exact else wire(item, depth, writer) for item in items]
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         if type(value) is not list:
@@ -248,6 +265,8 @@ class _Tuple(Node):
         self._items = items
 
     def settled(self, value: str, names: dict[str, Any], *, loading: bool) -> str:
+        if not all(item.exact for item in self._items):
+            return "False"
         return " and ".join(
             [
                 f"type({value}) is {'list' if loading else 'tuple'} and depth < {MAX_DEPTH}",
@@ -288,6 +307,8 @@ class _Dict(Node):
         self._item = item
 
     def settled(self, value: str, names: dict[str, Any], *, loading: bool) -> str:  # noqa: ARG002
+        if not (self._key.exact and self._item.exact):
+            return "False"
         return (
             f"type({value}) is dict and depth < {MAX_DEPTH}"
             f" and {_are_all_of(value, value, self._key.exact, names)}"
@@ -298,19 +319,25 @@ class _Dict(Node):
         if not isinstance(value, dict):
             raise self.wrong(value)
         depth = deeper(depth)
-        return {
-            self._key.wire(_key(key), depth, writer): self._item.wire(item, depth, writer)
-            for key, item in value.items()
-        }
+        key_wire, item_wire = self._key.wire, self._item.wire
+        wired = {}
+        for key, item in value.items():
+            if type(key) not in _SCALARS:
+                raise _no_key(key)
+            wired[key_wire(key, depth, writer)] = item_wire(item, depth, writer)
+        return wired
 
     def load(self, value: Any, depth: int, reader: Reader) -> Any:
         if type(value) is not dict:
             raise self.wrong(value)
         depth = deeper(depth)
-        return {
-            self._key.load(_key(key), depth, reader): self._item.load(item, depth, reader)
-            for key, item in value.items()
-        }
+        key_load, item_load = self._key.load, self._item.load
+        loaded = {}
+        for key, item in value.items():
+            if type(key) not in _SCALARS:
+                raise _no_key(key)
+            loaded[key_load(key, depth, reader)] = item_load(item, depth, reader)
+        return loaded
 
 
 class _Union(Node):
@@ -322,7 +349,7 @@ class _Union(Node):
         self.plain = all(option.plain for option in options)
         self.revived = sum((option.revived for option in options), ())
         self._options = options
-        # Only a container can have expressed some of its items when it turns out to be wrong.
+        # Only a container can have expressed (revived) some items when another turns out wrong.
         self._undoes = not all(option.plain or type(option) is _Capability for option in options)
 
     def wire(self, value: Any, depth: int, writer: Writer) -> Any:
@@ -343,37 +370,38 @@ class _Union(Node):
             if not isinstance(revived, self.revived):
                 raise self.wrong(revived)
             return revived
+        mark = reader.mark() if self._undoes else None
         for option in self._options:
             try:
                 return option.load(value, depth, reader)
             except WrongType:
-                continue
+                if mark is not None:
+                    reader.undo(mark)
         raise self.wrong(value)
 
 
-def _key(key: Any) -> Any:
-    if type(key) not in _SCALARS:
-        raise WrongType(f"{type(key).__name__} cannot be the key of a dict")
-    return key
+def _no_key(key: Any) -> WrongType:
+    return WrongType(f"{type(key).__name__} cannot be the key of a dict")
 
 
 def _is_one_of(kind: str, kinds: frozenset[type], names: dict[str, Any]) -> str:
     """Python code: whether the type that ``kind`` gives is one of these."""
     if len(kinds) > 2:
         return f"{kind} in {_named(kinds, names)}"
-    return " or ".join(f"{kind} is {_named(one, names)}" for one in kinds) or "False"
+    usual_first = sorted(kinds, key=lambda one: (one is int, one.__name__))
+    return " or ".join(f"{kind} is {_named(one, names)}" for one in usual_first) or "False"
 
 
 def _are_all_of(values: str, whole: str, kinds: frozenset[type], names: dict[str, Any]) -> str:
-    """Python code: whether all ``values``, as many as there are in ``whole``, are of these types.
+    """Python code: whether all ``values``, as many as are in ``whole``, have one of these types.
 
-    One call of C code, which for more than a few is faster than any loop.
+    It is C code that goes through them, and a loop only for a few would be as fast.
     """
-    if len(kinds) > 1:
-        return f"{_named(kinds, names)}.issuperset(map(type, {values}))"
-    if kinds:
-        return f"{_named(countOf, names)}(map(type, {values}), {_named(*kinds, names)}) == len({whole})"
-    return f"not {whole}"
+    types = f"map(type, {values})"
+    if len(kinds) == 1:
+        (kind,) = kinds
+        return f"{_named(countOf, names)}({types}, {_named(kind, names)}) == len({whole})"
+    return f"{_named(kinds, names)}.issuperset({types})"
 
 
 def _named(value: Any, names: dict[str, Any]) -> str:

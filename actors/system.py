@@ -71,7 +71,7 @@ class System:
         self._names: dict[str, Cell] = {}
         self._top: dict[Cell, None] = {}  # not ended yet, in the order of their start
         self._running: dict[Cell, None] = {}
-        self._stopping = False
+        self.stopping = False
         self._lock = threading.Lock()
         if simulation is not None:
             simulation.attach(self)
@@ -143,7 +143,7 @@ class System:
         if here.cell is not None and here.cell.system is self:
             raise ActorError(f"{here.cell.name} cannot stop the system that it runs in")
         with self._lock:
-            self._stopping = True
+            self.stopping = True
         deadline = self.now() + self._stop_timeout
         for cell in reversed(self.top()):
             cell.end(max(0.0, deadline - self.now()))
@@ -199,7 +199,7 @@ class System:
         with self._lock:
             if parent is not None and parent.mailbox.closed:
                 raise ActorError(f"{parent.name} is ending: no child of it can start any more")
-            if self._stopping and parent is None:
+            if self.stopping and parent is None:
                 raise ActorError(
                     f"system {self.name} is stopping; {actor_class.__name__} not started"
                 )

@@ -119,7 +119,7 @@ class Patient(Recorder):
 
 
 class Doer(Patient):
-    """Does what its test wants; remembers what it receives as kinds of message with their names."""
+    """On `Do` it calls what its test has given it, with itself and the value."""
 
     def __init__(self, do: Callable[[Any, Any], Any], gate: Gate | None = None) -> None:
         super().__init__(gate)

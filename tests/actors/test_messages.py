@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import fcntl
 import os
-from dataclasses import FrozenInstanceError
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError, field, replace
 from typing import Any, Self
 
 import msgpack  # type: ignore[import-untyped, unused-ignore]
@@ -30,6 +31,7 @@ from actors import (
     decode,
     encode,
 )
+from actors.codec import decode_value, encode_value
 
 
 class Scalars(Message):
@@ -354,6 +356,185 @@ class Late(Message):
     n: int
 
 
+class Defaults(Message):
+    numbers: list[int] = field(default_factory=list)
+    table: dict[str, int] = field(default_factory=dict)
+
+
+def test_a_field_may_have_a_default_factory() -> None:
+    first, second = Defaults(), Defaults()
+    assert first.numbers is not second.numbers
+    assert over(first) == Defaults([], {})
+    assert over(Defaults([1])) == Defaults([1], {})
+
+
+class Base(Message):
+    n: int
+
+
+class Derived(Base):
+    s: str
+
+
+def test_a_message_may_inherit_from_another() -> None:
+    assert over(Base(1)) == Base(1)
+    assert over(Derived(1, "x")) == Derived(1, "x")
+    with pytest.raises(WrongType, match=r"Derived\.s: str expected, not int 2"):
+        encode(Derived(1, 2))  # type: ignore[arg-type]
+
+
+class Own(Message):
+    """Has a say in how its instances are made."""
+
+    n: int
+
+    def __init__(self, n: int) -> None:
+        object.__setattr__(self, "n", n)
+        object.__setattr__(self, "twice", 2 * n)
+
+
+class Slotted(Message):
+    __slots__ = ("n",)
+    n: int
+
+
+class Allocated(Message):
+    n: int
+
+    def __new__(cls, *_: Any) -> Self:
+        self = super().__new__(cls)
+        object.__setattr__(self, "made", True)
+        return self
+
+
+def test_how_a_class_makes_its_instances_is_also_how_they_arrive() -> None:
+    own, slotted, allocated = over(Own(3)), over(Slotted(3)), over(Allocated(3))
+    assert own == Own(3)
+    assert vars(own) == {"n": 3, "twice": 6}
+    assert slotted == Slotted(3)
+    assert vars(slotted) == {}
+    assert allocated == Allocated(3)
+    assert vars(allocated) == {"n": 3, "made": True}
+
+
+def test_what_has_arrived_is_as_frozen_as_what_was_sent() -> None:
+    arrived = over(Base(1))
+    assert type(arrived) is Base
+    with pytest.raises(FrozenInstanceError):
+        arrived.n = 2  # type: ignore[misc]
+    assert hash(arrived) == hash(Base(1))
+    assert replace(arrived, n=2) == Base(2)
+    assert repr(arrived) == "Base(n=1)"
+
+
+class Chain(Message):
+    inner: Chain | None = None
+    numbers: list[int] = field(default_factory=list)
+    pair: tuple[int, ...] = ()
+    table: dict[str, int] = field(default_factory=dict)
+
+
+def chain(levels: int, end: Chain) -> Chain:
+    for _ in range(levels):
+        end = Chain(end)
+    return end
+
+
+@pytest.mark.parametrize("end", [Chain(), Chain(None, [1], (1,), {"k": 1})])
+def test_the_deepest_containers_count_as_depth_too(end: Chain) -> None:
+    assert over(chain(30, end)) == chain(30, end)
+    with pytest.raises(TooDeep):
+        encode(chain(31, end))
+    fields: list[Any] = [None, end.numbers, list(end.pair), end.table]
+    for _ in range(31):
+        fields = [_inside(Chain, fields), [], [], {}]
+    with pytest.raises(TooDeep):
+        decode(Packet(msgpack.packb(_wire(Chain, fields))))
+
+
+def test_what_has_an_extension_type_of_its_own_cannot_be_forged() -> None:
+    class Pair(Message):
+        pair: tuple[int, bytes] | tuple[int | bytes, ...]
+
+    for value in (msgpack.ExtType(2, bytes(16)), msgpack.ExtType(1, encode(Base(1)).payload)):
+        for message in (Anything(value), Anything([value]), Anything({"k": value}), Pair(value)):
+            with pytest.raises(WrongType):
+                encode(message)
+
+
+def test_what_is_not_quite_a_message_on_the_wire_is_a_typed_error() -> None:
+    kind = Base.__kind__
+    for value in ({0: kind, 1: 1}, kind, [[kind, 1]], [kind], [kind, 1, 2], [kind.encode(), 1]):
+        with pytest.raises(MessageError):
+            decode(Packet(msgpack.packb(value)))
+    key = b"\x81" + msgpack.packb(msgpack.ExtType(2, bytes(16))) + b"\x01"
+    time = b"\x81" + msgpack.packb(msgpack.Timestamp(1)) + b"\x01"
+    for table in (key, time):
+        with pytest.raises(WrongType):
+            decode_value(Packet(table))
+        with pytest.raises(WrongType):
+            decode(Packet(b"\x92" + msgpack.packb(Anything.__kind__) + table))
+
+
+def test_a_class_is_no_message() -> None:
+    for thing in (Base, Message(), Message, None, 1):
+        with pytest.raises(WrongType):
+            encode(thing)  # type: ignore[arg-type]
+
+
+VALUES_OF_ANSWERS = [None, True, 1, -(2**63), 1.5, "x", b"x", [], [1, [None]], {1: {"k": [b""]}}]
+
+
+@pytest.mark.parametrize("value", [*VALUES_OF_ANSWERS, Base(1), [Base(1), {"k": Derived(1, "x")}]])
+def test_an_answer_arrives_as_it_was_given(value: Any) -> None:
+    arrived = decode_value(encode_value(value))
+    assert arrived == value
+    assert type(arrived) is type(value)
+
+
+@pytest.mark.parametrize("value", [2**64, "\ud800", object(), [{1}], {(): 1}, Base("x")])  # type: ignore[arg-type]
+def test_an_answer_that_cannot_be_sent_is_an_error_at_the_sender(value: Any) -> None:
+    with pytest.raises(WrongType):
+        encode_value(value)
+
+
+def test_a_message_that_failed_leaves_nothing_in_the_next() -> None:
+    expected = encode(Scalars(1, 1.0, "s", b"b", True)).payload
+    for bad in (Scalars(2**64, 1.0, "s", b"b", True), Scalars(1, 1.0, "\ud800", b"b", True)):
+        for message in (bad, Carrier(bad), Carrier(Anything([1, bad]))):
+            with pytest.raises(WrongType):
+                encode(message)
+            assert encode(Scalars(1, 1.0, "s", b"b", True)).payload == expected
+    with pytest.raises(TooLarge):
+        encode(Anything(bytes(1000)), limit=100)
+    assert encode(Scalars(1, 1.0, "s", b"b", True)).payload == expected
+
+
+class Meddler(int):
+    """Sends a message while it is being packed, as a finalizer might."""
+
+    def __gt__(self, other: int) -> bool:
+        assert over(Carrier(Anything([1, 2]))) == Carrier(Anything([1, 2]))
+        return int(self) > other
+
+
+def test_a_message_may_be_packed_while_another_is() -> None:
+    assert over(Base(Meddler(5))) == Base(5)
+    assert over(Carrier(Base(Meddler(5)))) == Carrier(Base(5))
+
+
+def test_threads_pack_at_the_same_time() -> None:
+    def work(seed: int) -> None:
+        for i in range(seed, seed + 500):
+            text = str(i) * (i % 50)
+            message = Carrier(Anything([i, text, Named(text, [i])]))
+            assert over(message) == message
+            assert over(Derived(i, text)) == Derived(i, text)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(0, 4000, 1000)))
+
+
 # --- descriptors ----------------------------------------------------------------------------------
 
 
@@ -400,6 +581,24 @@ def test_a_packet_that_is_dropped_closes_its_descriptors() -> None:
 def test_a_message_that_cannot_be_sent_leaves_no_descriptor(message: Message) -> None:
     with Pipe() as pipe, pytest.raises(WrongType):
         encode(Carrier(Anything([Handles([pipe.read]), message])))
+
+
+class Either(Message):
+    value: list[Fd | int] | list[Any] | None
+
+
+def test_what_one_alternative_has_expressed_goes_if_another_takes_the_value() -> None:
+    with Pipe() as pipe:
+        before = os.listdir("/proc/self/fd")
+        packet = encode(Either([1, pipe.read, "x", pipe.write]))
+        assert len(packet.fds) == 2
+        arrived: Any = decode(packet)
+        assert same_file(arrived.value[1].fileno(), pipe.read.fileno())
+        assert same_file(arrived.value[3].fileno(), pipe.write.fileno())
+        with pytest.raises(WrongType):
+            encode(Either([pipe.read, object()]))
+        del arrived
+        assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_closed_descriptor_cannot_be_sent() -> None:
@@ -474,3 +673,63 @@ def test_a_reference_to_an_actor_that_has_ended_still_arrives() -> None:
         ref = system.start(Actor)
         ref.stop()
         assert decode(encode(Pointer(ref)), system) == Pointer(ref)
+
+
+class ByName(Ref):
+    """Stands in for what `System.named` returns."""
+
+    def __init__(self, name: str) -> None:
+        self.registered_name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByName) and other.registered_name == self.registered_name
+
+    def __hash__(self) -> int:
+        return hash(self.registered_name)
+
+
+class Names:
+    """The part of a System that decode needs, for references by name alone."""
+
+    def resolve(self, identity: bytes) -> Ref:
+        raise UnknownRef(identity.hex())
+
+    def named(self, name: str) -> Ref:
+        return ByName(name)
+
+
+class Pointers(Message):
+    one: Ref
+    many: list[Ref]
+    maybe: Ref | None = None
+
+
+def test_a_reference_by_name_travels_as_that_name() -> None:
+    ref = ByName("disk/\N{GREEK SMALL LETTER ALPHA}")
+    for message in (Pointer(ref), Anything([ref]), Pointers(ref, [ref, ref], ref)):
+        packet = encode(message)
+        assert packet.refs == ()
+        assert decode(packet, Names()) == message
+        with pytest.raises(UnknownRef):
+            decode(encode(message))
+    assert decode_value(encode_value(ref), Names()) == ref
+    extension = msgpack.ExtType(4, "disk/\N{GREEK SMALL LETTER ALPHA}".encode())
+    assert encode(Pointer(ref)).payload == msgpack.packb(_wire(Pointer, [extension]))
+
+
+def test_a_name_that_is_no_text_is_a_typed_error() -> None:
+    with pytest.raises(WrongType):
+        encode(Pointer(ByName("\ud800")))
+    payload = msgpack.packb(_wire(Pointer, [msgpack.ExtType(4, b"\xff")]))
+    with pytest.raises(WrongType):
+        decode(Packet(payload), Names())
+
+
+def test_a_packet_mentions_the_references_in_it() -> None:
+    with System() as system:
+        ref = system.start(Actor)
+        assert encode(Pointer(ref)).refs == (ref,)
+        assert encode(Pointers(ref, [ref, ByName("x")])).refs == (ref, ref)
+        assert encode(Carrier(Anything({"k": [Pointer(ref)]}))).refs == (ref,)
+        assert encode_value([ref]).refs == (ref,)
+        assert encode(Base(1)).refs == ()

@@ -37,6 +37,7 @@ from actors.supervision import (
 NORMAL, SHUTDOWN = ExitReason("normal"), ExitReason("shutdown")
 KILLED, ERROR = ExitReason("killed"), ExitReason("error", "ValueError", "x", "the traceback")
 REASONS = (NORMAL, SHUTDOWN, KILLED, ERROR)
+SLOW = Backoff(initial=1.0, maximum=5.0, factor=2.0, reset=60.0)
 
 
 def spec(name: str, restart: str = "permanent", **options: Any) -> ChildSpec:
@@ -286,6 +287,15 @@ def test_a_child_that_ends_before_the_others_have_started_does_not_end_the_super
     assert script.up("a") == ""
 
 
+def test_a_request_while_the_supervisor_starts_has_its_turn() -> None:
+    script = Script("one_for_one")
+    script.begin(spec("a"), spec("b"))
+    assert script.start("c") == ""
+    assert script.stop("b") == "stop b?: done"
+    assert script.up("a") == "launch c"
+    assert script.fails("c") == "start c: StartFailed, ready"
+
+
 def test_a_group_operation_while_the_supervisor_starts() -> None:
     script = Script("one_for_all")
     script.begin(spec("a"), spec("b"), spec("c"))
@@ -393,6 +403,7 @@ def test_a_start_that_fails_in_the_middle_of_a_group_operation(
 def test_a_child_that_dies_when_it_was_to_be_stopped_anyway_does_not_count() -> None:
     script = running("one_for_all", *"abcd", intensity=1)
     assert script.ends("d") == "stop c"
+    assert script.states() == "a stopping, b stopping, c stopping, d starting"
     assert script.ends("a", ERROR) == ""  # before its turn
     assert script.ends("c", KILLED) == "stop b"  # in its turn
     assert script.run() == "launch a, launch b, launch c, launch d"
@@ -429,6 +440,21 @@ def test_a_child_that_dies_while_those_after_it_start_takes_them_down_again() ->
     assert script.ends("a") == "stop b"
     assert script.fails("b", SHUTDOWN) == "launch a"
     assert script.run() == "launch b, launch c"
+
+
+def test_only_a_start_that_has_just_failed_makes_a_child_restarting() -> None:
+    script = running("one_for_all", *"ab", intensity=9)
+    script.run(script.ends("a"))
+    script.run(script.ends("a"))
+    script.run(script.ends("b"))
+    assert script.ends("b") == "stop a"
+    assert script.ends("a") == "launch a"
+    assert script.fails("a") == "launch a"
+    assert script.states() == "a restarting, b starting"
+    script.run()
+    assert script.ends("b") == "stop a"
+    assert script.ends("a") == "launch a"
+    assert script.states() == "a starting, b starting"
 
 
 def test_a_transient_child_that_ends_well_during_a_group_operation_stays_down() -> None:
@@ -486,7 +512,8 @@ def test_a_stopped_child_is_forgotten() -> None:
     assert script.states() == "a running, b stopping"
     assert script.ends("b", KILLED) == "stop b?: done"
     assert script.core.order() == ["a"]
-    assert script.ends("b") == ""  # a late report
+    for late in (script.up, script.fails, script.ends, script.due):
+        assert late("b") == ""
     assert script.stop("b") == "stop b?: NoSuchChild"
     assert script.run(script.start("b")) == "launch b, start b: b"
 
@@ -591,7 +618,16 @@ def test_a_child_can_be_stopped_in_the_middle_of_its_failures() -> None:
     assert script.states() == "b running"
 
 
-def test_limits_and_late_reports_and_significance_are_checked_for_new_children() -> None:
+def test_a_late_report_of_a_child_that_is_down_means_nothing() -> None:
+    script = running("one_for_one", spec("a", "transient"), spec("b", backoff=SLOW), "c")
+    script.ends("a", NORMAL)
+    script.ends("b")
+    for key in "ab":
+        assert [script.ends(key), script.fails(key), script.up(key)] == [""] * 3
+    assert script.states() == "a stopped, b restarting, c running"
+
+
+def test_limits_and_significance_are_checked_for_new_children() -> None:
     script = running("one_for_one", "a", max_children=2)
     significant = spec("b", "transient", significant=True)
     assert script.start(significant) == "start b: ActorError"
@@ -599,8 +635,6 @@ def test_limits_and_late_reports_and_significance_are_checked_for_new_children()
     assert script.start("c") == "start c: TooManyChildren"
     assert script.run(script.stop("a")) == "stop a, start b: b, stop a?: done"
     assert script.start("c") == "launch c"
-    for late in (script.up, script.fails, script.ends, script.due):
-        assert late("a") == ""
     with pytest.raises(ValueError, match="max_children"):
         Supervision("top", Flags(), -1)
 
@@ -752,6 +786,14 @@ AUTO_SHUTDOWN = [
     ("all_significant", "A:transient B:temporary", "B normal, A terminated", False),
     ("all_significant", "A:transient B:transient", "A normal, A restarted, B normal", False),
     ("all_significant", "A:transient b:transient", "A terminated, b normal", False),
+    ("all_significant", "A:transient B:transient C:transient", "A terminated, B normal", False),
+    ("all_significant", "A:transient B:transient", "A terminated, A terminated, B normal", True),
+    (
+        "all_significant",
+        "A:transient B:transient C:transient",
+        "A terminated, A terminated, B normal",
+        False,
+    ),
     ("all_significant", "A:transient b:temporary", "A error, b error", False),
 ]
 
@@ -824,8 +866,6 @@ def test_automatic_shutdown_of_instances(auto_shutdown: str, first: str, second:
 
 
 # --- backoff --------------------------------------------------------------------------------------
-
-SLOW = Backoff(initial=1.0, maximum=5.0, factor=2.0, reset=60.0)
 
 
 def test_consecutive_failures_wait_longer_and_a_long_life_forgives_them() -> None:
