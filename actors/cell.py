@@ -190,7 +190,7 @@ class Cell:
     def check(self, packet: Packet) -> None:
         """Raises UnknownRef, and closes the packet, if it holds a Ref of another system."""
         for ref in packet.refs:
-            if ref.cell.system is not self.system:
+            if ref.system is not self.system:
                 packet.close()
                 raise UnknownRef(f"{ref.name} is of another system than {self.name}")
 

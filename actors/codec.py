@@ -28,7 +28,7 @@ from msgpack import ExtType, unpackb
 from actors.errors import TooLarge, UnknownRef, WrongType
 from actors.fd import Fd
 from actors.message import Message, load_message, loaders
-from actors.ref import Ref
+from actors.ref import NamedRef, Ref
 from actors.schema import ANY, Extension, Reader, deeper
 
 MAX_BYTES = 1 << 20
@@ -232,7 +232,9 @@ class _Writer:
                 return _new_tuple(ExtType, (_MESSAGE, self.pack(inner)))
             except _UNSENDABLE as error:
                 raise WrongType(f"cannot be sent: {error}") from None
-        if isinstance(value, Ref) and hasattr(value, "registered_name"):
+        if isinstance(value, NamedRef):
+            self.used = True
+            self._refs.append(value)
             try:
                 return _new_tuple(ExtType, (_NAMED, value.registered_name.encode()))
             except UnicodeEncodeError as error:

@@ -213,14 +213,26 @@ def _failure(
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """No log; no garbage collection, since what it finds when depends on what ran before."""
+    """No log; no garbage collection, since what it finds when depends on what ran before.
+
+    And one processor: threads that work one at a time hand over in half the time there.
+    """
     logger = logging.getLogger("actors")
     before, logger.disabled = logger.disabled, True
     collects = gc.isenabled()
+    processors = os.sched_getaffinity(0)
     gc.disable()
+    os.sched_setaffinity(0, {_processor()})
     try:
         yield
     finally:
-        logger.disabled = before
+        os.sched_setaffinity(0, processors)
         if collects:
             gc.enable()
+        logger.disabled = before
+
+
+def _processor() -> int:
+    """The one that this thread runs on just now."""
+    with open("/proc/thread-self/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[36])

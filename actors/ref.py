@@ -34,6 +34,11 @@ class Ref:
     def name(self) -> str:
         return self.cell.name
 
+    @property
+    def system(self) -> System:
+        """The one that it means something in."""
+        return self.cell.system
+
     def is_alive(self) -> bool:
         """Whether it still takes messages; it may have ended by the time that you look."""
         return not self.cell.mailbox.closed
@@ -106,25 +111,29 @@ class Ref:
 class NamedRef(Ref):
     """Made by `System.named`; equal to another one of the same name and system."""
 
-    __slots__ = ("registered_name", "system")
+    __slots__ = ("_system", "registered_name")
 
     def __init__(self, system: System, name: str) -> None:
-        self.system = system
+        self._system = system
         self.registered_name = name
 
     @property
     def cell(self) -> Cell:  # type: ignore[override] # looked up each time: that is the point
-        return self.system.cell_named(self.registered_name)
+        return self._system.cell_named(self.registered_name)
 
     @property
     def name(self) -> str:
         return self.registered_name
 
+    @property
+    def system(self) -> System:
+        return self._system
+
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, NamedRef)
             and other.registered_name == self.registered_name
-            and other.system is self.system
+            and other._system is self._system
         )
 
     def __hash__(self) -> int:

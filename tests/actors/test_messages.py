@@ -675,29 +675,6 @@ def test_a_reference_to_an_actor_that_has_ended_still_arrives() -> None:
         assert decode(encode(Pointer(ref)), system) == Pointer(ref)
 
 
-class ByName(Ref):
-    """Stands in for what `System.named` returns."""
-
-    def __init__(self, name: str) -> None:
-        self.registered_name = name
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ByName) and other.registered_name == self.registered_name
-
-    def __hash__(self) -> int:
-        return hash(self.registered_name)
-
-
-class Names:
-    """The part of a System that decode needs, for references by name alone."""
-
-    def resolve(self, identity: bytes) -> Ref:
-        raise UnknownRef(identity.hex())
-
-    def named(self, name: str) -> Ref:
-        return ByName(name)
-
-
 class Pointers(Message):
     one: Ref
     many: list[Ref]
@@ -705,31 +682,39 @@ class Pointers(Message):
 
 
 def test_a_reference_by_name_travels_as_that_name() -> None:
-    ref = ByName("disk/\N{GREEK SMALL LETTER ALPHA}")
-    for message in (Pointer(ref), Anything([ref]), Pointers(ref, [ref, ref], ref)):
-        packet = encode(message)
-        assert packet.refs == ()
-        assert decode(packet, Names()) == message
-        with pytest.raises(UnknownRef):
-            decode(encode(message))
-    assert decode_value(encode_value(ref), Names()) == ref
-    extension = msgpack.ExtType(4, "disk/\N{GREEK SMALL LETTER ALPHA}".encode())
-    assert encode(Pointer(ref)).payload == msgpack.packb(_wire(Pointer, [extension]))
+    with System() as system:
+        ref = system.named("disk/\N{GREEK SMALL LETTER ALPHA}")
+        for message in (Pointer(ref), Anything([ref]), Pointers(ref, [ref, ref], ref)):
+            assert decode(encode(message), system) == message
+            with pytest.raises(UnknownRef):
+                decode(encode(message))
+        assert decode_value(encode_value(ref), system) == ref
+        extension = msgpack.ExtType(4, "disk/\N{GREEK SMALL LETTER ALPHA}".encode())
+        assert encode(Pointer(ref)).payload == msgpack.packb(_wire(Pointer, [extension]))
+
+
+def test_a_name_means_something_in_its_own_system_only() -> None:
+    with System() as here, System() as there:
+        ref = here.start(Actor)
+        with pytest.raises(UnknownRef, match="disk is of another system"):
+            ref.tell(Pointer(there.named("disk")))
 
 
 def test_a_name_that_is_no_text_is_a_typed_error() -> None:
-    with pytest.raises(WrongType):
-        encode(Pointer(ByName("\ud800")))
-    payload = msgpack.packb(_wire(Pointer, [msgpack.ExtType(4, b"\xff")]))
-    with pytest.raises(WrongType):
-        decode(Packet(payload), Names())
+    with System() as system:
+        with pytest.raises(WrongType):
+            encode(Pointer(system.named("\ud800")))
+        payload = msgpack.packb(_wire(Pointer, [msgpack.ExtType(4, b"\xff")]))
+        with pytest.raises(WrongType):
+            decode(Packet(payload), system)
 
 
 def test_a_packet_mentions_the_references_in_it() -> None:
     with System() as system:
         ref = system.start(Actor)
         assert encode(Pointer(ref)).refs == (ref,)
-        assert encode(Pointers(ref, [ref, ByName("x")])).refs == (ref, ref)
+        named = system.named("x")
+        assert encode(Pointers(ref, [ref, named])).refs == (ref, ref, named)
         assert encode(Carrier(Anything({"k": [Pointer(ref)]}))).refs == (ref,)
         assert encode_value([ref]).refs == (ref,)
         assert encode(Base(1)).refs == ()
