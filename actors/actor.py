@@ -174,8 +174,6 @@ class Actor(pykka.Actor):
         Raises StartFailed, and no `Exit` follows then; NameTaken; WouldBlock if this actor is
         pooled and the child is not (`begin_child`).
         """
-        if not actor_class.pooled:
-            self._life.cell.may_block(f"starts {name or actor_class.__name__}")
         return self.system.launch(
             actor_class, args, kwargs, name, self._life.cell, shutdown, registered=registered
         )

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("actors")
 
+_SHUTDOWN = encode(Shutdown()).payload  # stopping must work whatever else does not
+
 
 class Cell:
     """``identity``: 16 bytes, unique. ``shutdown``: seconds that its parent gives it to end."""
@@ -54,6 +56,7 @@ class Cell:
         "_ended",
         "_links",
         "_lock",
+        "_parent_is_claimed",
         "_waiters",
         "_watchers",
         "actor_class",
@@ -112,6 +115,7 @@ class Cell:
         self.trace = 0  # of the message in hand
         self.cause: BaseException | None = None  # of a failed start, until it has been raised
         self._ended = False
+        self._parent_is_claimed = False
         self._waiters: list[tuple[bool, Lock]] | None = None  # (for the end, what to release)
         self._watchers: list[tuple[Cell, int]] | None = None
         self._links: dict[Cell, None] | None = None
@@ -250,7 +254,9 @@ class Cell:
         """
         if drain:
             self.mailbox.drain()
-        envelope = Envelope(Shutdown.__kind__, encode(Shutdown(drain, reason)), future)
+        plain = not drain and reason is None
+        packet = Packet(_SHUTDOWN) if plain else encode(Shutdown(drain, reason))
+        envelope = Envelope(Shutdown.__kind__, packet, future)
         claim = claim and self.pooled and self.system.simulation is None
         verdict = self.mailbox.put_control(envelope, claim)
         if verdict is CLAIMED:
@@ -357,8 +363,12 @@ class Cell:
         self._wait_for(end=False, timeout=None)
         return self.started
 
-    def report(self, reason: ExitReason) -> bool:
-        """The actor has ended: tell parent, monitors, links and log. False if that was done."""
+    def report(self, reason: ExitReason, claim: bool = False) -> bool:
+        """The actor has ended: tell parent, monitors, links and log. False if that was done.
+
+        ``claim``: if the parent is pooled and rests, it is the caller's to run (`release_parent`),
+        who has nothing better to do: that saves the restart of this actor a change of threads.
+        """
         with self._lock:
             if self.reason is not None:
                 return False
@@ -376,7 +386,7 @@ class Cell:
             trace = f"\n{reason.traceback}" if reason.traceback else ""
             logger.error("%s has failed: %s%s", self.name, reason, trace)
         if self.started or self.announces:
-            self._tell_parent(Exit(Ref(self), self.name, reason))
+            self._tell_parent(Exit(Ref(self), self.name, reason), claim)
         if parent is not None:
             parent.mailbox.poke()
         self._release_starters()
@@ -429,10 +439,23 @@ class Cell:
             text = f"linked to {other.name}, which ended: {reason}"
             self.request_shutdown(reason=ExitReason("error", "LinkedExit", text, reason.traceback))
 
-    def _tell_parent(self, message: Message) -> None:
+    def release_parent(self) -> None:
+        """Run the parent, if `report` has claimed it."""
+        if self._parent_is_claimed:
+            assert self.parent is not None
+            assert self.parent.life is not None
+            self.system.runtime.lend(self.parent.life, None)
+
+    def _tell_parent(self, message: Message, claim: bool = False) -> None:
         parent = self.parent
-        if parent is not None and not parent.mailbox.closed:  # else it waits for us by itself
-            parent.tell(message, control=True)
+        if parent is None or parent.mailbox.closed:  # it waits for us by itself
+            return
+        envelope = Envelope(message.__kind__, encode(message), None, self, self.trace)
+        claim = claim and parent.pooled and self.system.simulation is None
+        verdict = parent.mailbox.put_control(envelope, claim)
+        self._parent_is_claimed = verdict is CLAIMED
+        if verdict is CLOSED:
+            parent.refuse(envelope)
 
     def _down(self, watcher: Cell, monitor: int) -> None:
         assert self.reason is not None

@@ -454,9 +454,10 @@ class Life:
         self._phase = _ENDED
         cell, reason = self.cell, self._reason
         cell.fail_pending()
-        if not cell.report(reason) and reason.kind == "error":
+        if not cell.report(reason, claim=True) and reason.kind == "error":
             logger.error("%s, after it was killed: %s\n%s", cell.name, reason, reason.traceback)
         self._system.retire(cell)
+        cell.release_parent()
 
     def _finally(self, act: Callable[[], object]) -> None:
         """Do one part of the end; if it raises that becomes part of the report."""

@@ -15,6 +15,7 @@ import traceback as tracebacks
 
 from actors.message import Message
 from actors.ref import Ref
+from actors.traceback_text import format_exception
 
 _TEXT_LIMIT = 4 << 10  # characters
 _TRACEBACK_LIMIT = 32 << 10
@@ -50,7 +51,7 @@ class ExitReason(Message, kind="actors.exit_reason"):
         """The report of an exception."""
         try:
             text = str(exception)
-            trace = "".join(tracebacks.format_exception(exception))
+            trace = format_exception(exception)
         except Exception as error:  # noqa: BLE001 - a __str__ that raises must not cost us the report
             text = f"(its text cannot be had: {type(error).__name__})"
             trace = "".join(tracebacks.format_tb(exception.__traceback__))

@@ -466,7 +466,7 @@ class Supervision:
         children = self._children.values()
         self._stops = [child for child in children if child.phase == "stopping"]
         self._waits = [child for child in children if child.phase == "delayed"]
-        self._starts = deque(child for child in children if child.wanted and child.phase != "up")
+        self._starts = deque(child for child in children if child.wanted)
 
     def _advance(self) -> None:
         """Begin the next step, unless the one before is still to be reported."""

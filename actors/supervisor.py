@@ -266,8 +266,7 @@ class Supervisor(Actor):
 
     def _launch(self, key: str, spec: ChildSpec) -> None:
         try:
-            fresh = decode(encode(spec), self.system)
-            assert isinstance(fresh, ChildSpec)
+            fresh = self._fresh(spec)
             ref = self.begin_child(
                 fresh.load(),
                 *fresh.args,
@@ -282,6 +281,14 @@ class Supervisor(Actor):
             return
         self._refs[key] = ref
         self._keys[ref] = key
+
+    def _fresh(self, spec: ChildSpec) -> ChildSpec:
+        """A copy whose arguments the child may keep and change."""
+        if not spec.args and not spec.kwargs:
+            return spec
+        fresh = decode(encode(spec), self.system)
+        assert isinstance(fresh, ChildSpec)
+        return fresh
 
     def _end(self, ref: Ref, key: str) -> None:
         shutdown = ref.cell.shutdown

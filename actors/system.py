@@ -20,7 +20,7 @@ from typing import Any, Self
 from actors.actor import Actor
 from actors.cell import Cell
 from actors.dead_letters import DeadLetters
-from actors.errors import ActorError, NameTaken, StartFailed, StopTimeout, UnknownRef
+from actors.errors import ActorError, NameTaken, StartFailed, StopTimeout, UnknownRef, WouldBlock
 from actors.here import here
 from actors.life import Life
 from actors.ref import NamedRef, Ref
@@ -92,7 +92,8 @@ class System:
         ``args`` and ``kwargs`` go to its `__init__`; ``name`` defaults to its class and a number.
         ``registered``: `named` finds it by its name, as long as it lives.
 
-        Raises StartFailed; NameTaken; ActorError when the system is stopping.
+        Raises StartFailed; NameTaken; ActorError when the system is stopping; WouldBlock if a
+        pooled actor calls it for one that is not.
         """
         return self.launch(actor_class, args, kwargs, name, None, None, registered=registered)
 
@@ -196,6 +197,8 @@ class System:
 
         ``announced``: do not wait; the parent gets `Started` or `Exit`.
         """
+        if not announced and not actor_class.pooled and here.cell is not None:
+            here.cell.may_block(f"starts {name or actor_class.__name__}")
         with self._lock:
             if parent is not None and parent.mailbox.closed:
                 raise ActorError(f"{parent.name} is ending: no child of it can start any more")
@@ -221,11 +224,16 @@ class System:
         try:
             self.runtime.begin(life)
         except RuntimeError as error:  # the machine has no more threads
+            cell.announces = False
             cell.report(ExitReason.of(error))
             self.retire(cell)
             raise StartFailed(name, cell.exit_report().reason) from error
-        if announced or cell.wait_until_born():
-            return Ref(cell)
+        try:
+            if announced or cell.wait_until_born():
+                return Ref(cell)
+        except WouldBlock:  # it puts its birth off
+            cell.kill()
+            raise
         assert cell.reason is not None
         if cell.reason.kind != "killed":
             cell.ends_within(None)

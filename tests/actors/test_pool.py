@@ -217,9 +217,10 @@ def test_one_that_rests_runs_in_the_thread_of_whoever_asks_and_else_in_the_pool(
         assert asker.ask(Do()) == "asker"
         held = ref.ask_future(Do(True), FOREVER)
         gate.wait_until_reached()
-        threading.Thread(target=gate.open).start()
-        assert is_worker(ref.ask(Do(), FOREVER))
+        queued = ref.ask_future(Do(), FOREVER)
+        gate.open()
         assert is_worker(held.result())
+        assert is_worker(queued.result())
 
 
 def test_the_asker_is_the_sender_though_it_runs_the_actor_itself() -> None:

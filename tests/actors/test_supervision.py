@@ -956,6 +956,17 @@ def test_a_group_waits_for_every_delay_in_it() -> None:
     assert script.due("b", 0.5) == ""
     assert script.due("a", 0.5) == "launch a"
     assert script.up("a") == "launch b"
+    assert script.fails("b") == "wake b in 2"
+    assert script.ends("a") == "wake a in 2"
+    script.run(script.due("b", 2.0))
+    assert script.run(script.due("a")) == "launch a, launch b"
+    script.now += 60.0
+    assert script.ends("b") == "wake b in 1"
+    assert script.due("b", 1.0) == "launch b"
+    assert script.fails("b") == "wake b in 2"
+    assert script.ends("a") == "wake a in 1"
+    assert script.due("a", 1.0) == ""  # b's is longer
+    assert script.run(script.due("b", 1.0)) == "launch a, launch b"
 
 
 def test_a_group_goes_on_when_the_one_it_waits_for_is_dropped() -> None:
@@ -1079,10 +1090,16 @@ class AnyEvents(RuleBasedStateMachine):
             st.sampled_from(["permanent", "transient", "temporary"]), min_size=3, max_size=3
         ),
         backoff=st.sampled_from([None, SLOW]),
-        intensity=st.sampled_from([1, 4, 50]),
+        intensity=st.sampled_from([1, 4, 50, 50]),
+        started=st.sampled_from([False, True, True]),
     )
     def begin(
-        self, strategy: str, restarts: list[str], backoff: Backoff | None, intensity: int
+        self,
+        strategy: str,
+        restarts: list[str],
+        backoff: Backoff | None,
+        intensity: int,
+        started: bool,  # noqa: FBT001 - hypothesis names them
     ) -> None:
         self.strategy = strategy
         self.backoff = backoff
@@ -1111,6 +1128,8 @@ class AnyEvents(RuleBasedStateMachine):
             specs = specs[:1]
         self.types.update({child.name: child.restart for child in specs})
         self.take(self.core.begin(specs, self.now))
+        if started:
+            self.all_goes_well()
 
     # What the model checks of every effect.
 
@@ -1131,10 +1150,17 @@ class AnyEvents(RuleBasedStateMachine):
                 case Wake(key, seconds):
                     assert seconds > 0
                     self.wakes.append((self.now + seconds, key))
-                case Answer(ticket, error):
+                case Answer(ticket, error, key):
                     asked = self.waiting.pop(ticket)  # it was waiting, and is not answered again
-                    if isinstance(error, StartFailed) and asked.startswith("start"):
-                        assert error.name not in order
+                    what, _, about = asked.partition(" ")
+                    if isinstance(error, StartFailed):
+                        assert error.name not in self.life
+                        assert what == "restart" or error.name not in order
+                    elif error is None and what in ("start", "restart"):
+                        assert self.life[str(key)] == "up"
+                        assert about in ("", key)
+                    elif error is None:
+                        assert about not in self.life
                 case Ready():
                     assert not self.ready
                     self.ready = True
@@ -1201,7 +1227,7 @@ class AnyEvents(RuleBasedStateMachine):
         key = data.draw(
             st.sampled_from(sorted(k for k, life in self.life.items() if life == "launched"))
         )
-        reason = data.draw(st.sampled_from([None, None, None, *REASONS]))
+        reason = data.draw(st.sampled_from([None] * 8 + list(REASONS)))
         if reason is None:
             self.is_up(key)
         else:
@@ -1299,6 +1325,9 @@ class AnyEvents(RuleBasedStateMachine):
     @precondition(lambda self: not self.finished)
     @rule()
     def all_goes_well_for_a_while(self) -> None:
+        self.all_goes_well()
+
+    def all_goes_well(self) -> None:
         """Everything is answered, nothing fails: then nobody waits, and who ought to be up is."""
         while (self.life_is_under_way() or self.wakes) and not self.finished:
             for key in [k for k, life in self.life.items() if life == "launched"]:
@@ -1325,7 +1354,7 @@ class AnyEvents(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "core") and not self.finished:
-            self.all_goes_well_for_a_while()
+            self.all_goes_well()
 
 
 AnyEvents.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
