@@ -60,8 +60,9 @@ class Actor(pykka.Actor):
 
     mailbox_policy: ClassVar[str] = "reject"
     """What happens to one message more: "reject" (MailboxFull at its sender), "block" (its sender
-    waits ``mailbox_patience`` seconds for room, then MailboxFull; a pooled sender does not wait),
-    or "drop_oldest" (the oldest one is a dead letter; its asker gets MailboxFull)."""
+    waits ``mailbox_patience`` seconds for room, then MailboxFull; a pooled sender does not wait,
+    nor does an actor for itself), or "drop_oldest" (the oldest one is a dead letter; its asker gets
+    MailboxFull). What is larger than ``mailbox_bytes`` is refused under each."""
 
     mailbox_patience: ClassVar[float] = 5.0
     """Seconds that a sender waits for room; an ask not beyond its own deadline."""

@@ -287,7 +287,10 @@ class _Inbox:
         sender = here.cell
         trace = cell.system.next_trace() if sender is None else sender.trace
         letter = _Letter(content, cell.pack(_Delivery()), answer, sender, trace)
-        cell.deliver(letter, control=True)
+        if cell.mailbox.refuses:  # a stop came before it
+            cell.refuse(letter)
+        else:
+            cell.deliver(letter, control=True)
 
     def get(self) -> NoReturn:
         raise ActorError("only the actor's own loop takes from its mailbox")

@@ -61,8 +61,8 @@ class Strand:
         container.rest(self._rest.release)
 
     def is_back_within(self, seconds: float) -> bool:
-        """Whether it has the baton again."""
-        return self._rest.acquire(timeout=seconds) or self._resumed
+        """Whether it has the baton, or somebody is just giving it away."""
+        return self._resumed or self._rest.acquire(timeout=seconds)
 
 
 class Container:
@@ -130,8 +130,9 @@ class Baton:
     def close(self) -> list[str]:
         """End all containers, when every strand has been run; the names of those that hang."""
         hang = [each.thread.name for each in self._containers if each not in self.spare]
-        for container in self.spare:
+        for container in self._containers:
             container.closing = True
+        for container in self.spare:
             container.wake()
         for container in self.spare:
             container.thread.join()

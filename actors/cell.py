@@ -148,8 +148,18 @@ class Cell:
         if verdict is not ACCEPTED:
             self._not_accepted(envelope, verdict, self.actor_class.mailbox_patience)
 
-    def ask(self, message: Message, timeout: float, *, waits: bool = True) -> Future:
-        """See `Ref.ask`. ``waits``: the caller will do nothing else before it has the answer."""
+    def ask(
+        self,
+        message: Message,
+        timeout: float,
+        *,
+        waits: bool = True,
+        patience: float | None = None,
+    ) -> Future:
+        """See `Ref.ask`. ``waits``: the caller will do nothing else before it has the answer.
+
+        ``patience``: seconds that it waits for room; ``timeout`` unless given.
+        """
         system = self.system
         asker = here.cell
         if waits and asker is not None:
@@ -157,7 +167,8 @@ class Cell:
                 raise ActorError(f"{self.name} asks itself, and would wait for ever")
             asker.may_block(f"asks {self.name}")
         future = Future(self.name, system.now() + timeout, system, system.runtime, self)
-        self.post(message, future, claim=waits and self.pooled, patience=timeout)
+        patience = timeout if patience is None else patience
+        self.post(message, future, claim=waits and self.pooled, patience=patience)
         return future
 
     def post(
@@ -210,11 +221,15 @@ class Cell:
         """Do what the actor's class says about a full mailbox. Raises MailboxFull."""
         policy = self.actor_class.mailbox_policy
         mailbox = self.mailbox
-        if policy == "drop_oldest":
+        if policy == "drop_oldest" and mailbox.can_have_room(envelope, beside_stash=True):
             while verdict is FULL and (oldest := mailbox.drop_oldest()) is not None:
                 self._dropped(oldest)
                 verdict = mailbox.put(envelope)
-        elif policy == "block" and (here.cell is None or not here.cell.pooled):
+        elif (
+            policy == "block"
+            and not (here.cell is self or (here.cell is not None and here.cell.pooled))
+            and mailbox.can_have_room(envelope, beside_stash=False)
+        ):
             runtime = self.system.runtime
             deadline = runtime.now() + patience
             lock = runtime.lock(f"room in the mailbox of {self.name}")
@@ -250,7 +265,7 @@ class Cell:
     ) -> None:
         """Have it end in order, and do not wait. ``drain``: after what is queued by now.
 
-        ``claim``: as for `post`, for a caller who will wait for the end.
+        ``claim``: as for `post`, for a caller who will wait for the end however long it takes.
         """
         if drain:
             self.mailbox.drain()
@@ -270,14 +285,14 @@ class Cell:
         waits = not self.is_above(here.cell)
         if waits and here.cell is not None:
             here.cell.may_block(f"stops {self.name}")
-        self.request_shutdown(drain=drain, claim=waits)
+        self.request_shutdown(drain=drain, claim=waits and timeout is None)
         if waits and not self.ends_within(timeout):
             raise StopTimeout(f"{self.name} has not ended within {timeout} s")
 
     def end(self, timeout: float | None) -> None:
         """End it in order, or by force after ``timeout`` seconds (None: never; 0: at once)."""
         if timeout != 0:
-            self.request_shutdown(claim=True)
+            self.request_shutdown(claim=timeout is None)
             if self.ends_within(timeout):
                 return
         self.kill()
@@ -291,7 +306,7 @@ class Cell:
             child.request_shutdown()
 
     def ends_within(self, timeout: float | None) -> bool:
-        """Wait until it has ended and its thread is joined, at most ``timeout`` seconds."""
+        """Wait until it has ended, and its thread is joined unless that has more to do."""
         if not self._wait_for(end=True, timeout=timeout):
             return False
         if self.thread is not None and self.thread is not threading.current_thread():
@@ -325,9 +340,11 @@ class Cell:
 
     def add_stopper(self, future: Future) -> None:
         """Settle ``future`` when the actor has ended."""
-        if self.stoppers is None:
-            self.stoppers = []
-        self.stoppers.append(future)
+        with self._lock:
+            if not self._ended:
+                self.stoppers = [*(self.stoppers or ()), future]
+                return
+        future.settle(None)
 
     def fail_pending(self) -> None:
         """Nobody will answer the asks that the actor had taken."""
@@ -336,14 +353,16 @@ class Cell:
         self.pending.clear()
 
     def finish(self) -> None:
-        """The very last act of the actor: release whoever waits for its end."""
-        for future in self.stoppers or ():
-            future.settle(None)
-        self.stoppers = None
+        """The last act of the actor itself: release whoever waits for its end."""
+        if self._parent_is_claimed:
+            self.thread = None  # it may go on for another actor: nobody may join it
         self.life = None
         with self._lock:
             self._ended = True
             waiters, self._waiters = self._waiters, None
+            stoppers, self.stoppers = self.stoppers, None
+        for future in stoppers or ():
+            future.settle(None)
         for _, lock in waiters or ():
             lock.release()
 
@@ -440,8 +459,9 @@ class Cell:
             self.request_shutdown(reason=ExitReason("error", "LinkedExit", text, reason.traceback))
 
     def release_parent(self) -> None:
-        """Run the parent, if `report` has claimed it."""
+        """Run the parent, if `report` has claimed it: the runtime's last act for this actor."""
         if self._parent_is_claimed:
+            self._parent_is_claimed = False
             assert self.parent is not None
             assert self.parent.life is not None
             self.system.runtime.lend(self.parent.life, None)

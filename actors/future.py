@@ -10,6 +10,8 @@ It is a `pykka.Future`, so that pykka's references can ask our actors.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import sys
 import time
 from _thread import allocate_lock
@@ -26,6 +28,8 @@ from actors.runtime import Lock, Runtime, acquire_within
 
 if TYPE_CHECKING:
     from actors.cell import Cell
+
+logger = logging.getLogger("actors")
 
 _ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -52,7 +56,7 @@ class Future(pykka.Future[Any]):
         self._deadline = deadline
         self._lock = allocate_lock()
         self._latch: Lock | None = None  # made by the first who has to wait
-        self._callback: Callable[[], object] | None = None
+        self._callbacks: list[Callable[[], object]] | None = None
         self._packet: Packet | None = None
         self._value: Any = None
         self._error: BaseException | None = None
@@ -96,7 +100,8 @@ class Future(pykka.Future[Any]):
                 settled.set_result(None)
 
         def wake_safely() -> None:
-            loop.call_soon_threadsafe(wake)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits there
+                loop.call_soon_threadsafe(wake)
 
         timer = None
         if self._deadline is not None:
@@ -105,16 +110,22 @@ class Future(pykka.Future[Any]):
         try:
             await settled
         finally:
-            self._callback = None
+            with self._lock:
+                if self._callbacks is not None:
+                    self._callbacks.remove(wake_safely)
             if timer is not None:
                 timer.cancel()
         return self.result()
 
     def on_settled(self, callback: Callable[[], object]) -> None:
-        """Call it when it is settled, by whoever settles it; perhaps twice if that is just now."""
-        self._callback = callback
-        if self._settled:
-            callback()
+        """Call it once when it is settled, by whoever settles it; at once if it is already."""
+        with self._lock:
+            if not self._settled:
+                if self._callbacks is None:
+                    self._callbacks = []
+                self._callbacks.append(callback)
+                return
+        callback()
 
     def __str__(self) -> str:
         return f"an answer of {self._who}"
@@ -132,10 +143,14 @@ class Future(pykka.Future[Any]):
             self._packet, self._value, self._error = packet, value, error
             self._settled = True
             latch = self._latch
+            callbacks, self._callbacks = self._callbacks, None
         if latch is not None:
             latch.release()
-        if (callback := self._callback) is not None:
-            callback()
+        for callback in callbacks or ():
+            try:
+                callback()
+            except Exception:
+                logger.exception("what was to be called with %s has failed", self)
         return True
 
     def _wait(self, timeout: float | None) -> bool:

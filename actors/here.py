@@ -11,10 +11,15 @@ if TYPE_CHECKING:
 
 
 class _Here(threading.local):
-    """``birth``: the life that is making its actor just now, for `Actor.__new__` to find."""
+    """What else of the current thread: ``birth``, the life that is making its actor just now, for
+    `Actor.__new__` to find; ``vacant``, whether the actor whose own thread it was has ended; and
+    ``heir``, the one that gets the thread next.
+    """
 
     cell: Cell | None = None
     birth: Life | None = None
+    vacant: bool = False
+    heir: Life | None = None
 
 
 here = _Here()

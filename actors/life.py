@@ -49,6 +49,7 @@ class Life:
         "_actor",
         "_arguments",
         "_born",
+        "_drained",
         "_envelope",
         "_failure",
         "_groups",
@@ -89,6 +90,7 @@ class Life:
         self._stashed = False
         self._phase = _UNBORN
         self._born = False
+        self._drained: ExitReason | None = None  # why it ends when no data is left
         self._failure: BaseException | None = None
         self._reason = KILLED
         self._groups: deque[list[Cell]] = _NOTHING
@@ -235,7 +237,7 @@ class Life:
         """on_start; then the actor is born, unless it wants to say by itself when it is."""
         assert self._actor is not None
         self._complete(self._actor.on_start())
-        if self._phase == _UNBORN:
+        if self._phase == _UNBORN and not self._born:
             self._be_born()
 
     def _be_born(self) -> None:
@@ -265,6 +267,8 @@ class Life:
                 break
             self._handle(envelope)
             left -= 1
+        if self._drained is not None and not mailbox.data and self.ending is None:
+            self.ending = self._drained
         if self._over():
             return self._begin_to_end(self.ending or KILLED)
         if mailbox.control is not None or (mailbox.data and self._born):
@@ -349,19 +353,16 @@ class Life:
     def _shut_down(self, message: Shutdown, envelope: Envelope) -> None:
         if envelope.future is not None:
             self.cell.add_stopper(envelope.future)
-        mailbox = self._mailbox
-        while message.drain and self._born and mailbox.depth and not self._over():
-            mailbox.unstash()
-            queued = mailbox.take_data()
-            if queued is not None:
-                self._handle(queued)
-        if self.ending is None:
-            self.ending = message.reason or SHUTDOWN
+        reason = message.reason or SHUTDOWN
+        if message.drain and self._born:
+            self._mailbox.unstash()  # once: what is put aside again is not handled any more
+            self._drained = reason
+        elif self.ending is None:
+            self.ending = reason
 
     def _put_aside(self, message: Message, envelope: Envelope) -> None:
         envelope.packet = self.cell.pack(message)  # reading it has emptied the one it came in
-        self._mailbox.stash(envelope)
-        if self._mailbox.closed:  # killed meanwhile: nobody will take it out again
+        if not self._mailbox.stash(envelope):  # it was killed meanwhile
             self.cell.refuse(envelope)
 
     def _complete(self, value: Any) -> Any:
@@ -407,7 +408,10 @@ class Life:
 
     def _order_children(self) -> None:
         assert self._actor is not None
-        self._groups = deque(self._actor.stop_order())
+        groups = self._actor.stop_order()
+        listed = {cell for group in groups for cell in group}
+        rest = [[cell] for cell in reversed(self.cell.children) if cell not in listed]
+        self._groups = deque([*rest, *groups])
 
     def _depart(self) -> float:
         """Wait for one group of children after the other, then go."""
@@ -457,7 +461,6 @@ class Life:
         if not cell.report(reason, claim=True) and reason.kind == "error":
             logger.error("%s, after it was killed: %s\n%s", cell.name, reason, reason.traceback)
         self._system.retire(cell)
-        cell.release_parent()
 
     def _finally(self, act: Callable[[], object]) -> None:
         """Do one part of the end; if it raises that becomes part of the report."""
@@ -466,6 +469,8 @@ class Life:
         except BaseException as error:  # noqa: BLE001 - it becomes part of the report
             later = ExitReason.of(error)
             traceback.clear_frames(error.__traceback__)
+            if isinstance(error, KeyboardInterrupt):
+                self.interrupt = error
             if actor := self._actor:
                 actor.exit_reason = self._reason
             self._reason = self._reason.followed_by(later)

@@ -88,7 +88,6 @@ class Mailbox:
         "_bytes_out",
         "_count",
         "_lock",
-        "_refuses",
         "_room",
         "_signal",
         "_size",
@@ -98,6 +97,7 @@ class Mailbox:
         "current",
         "data",
         "most",
+        "refuses",
         "wake",
     )
 
@@ -116,7 +116,7 @@ class Mailbox:
         self._bytes_out = 0  # ever taken, written by the consumer
         self._armed = False
         self._signal = False  # something other than an envelope for the consumer to look at
-        self._refuses = False  # data: it is closed, or drains
+        self.refuses = False  # data: it is closed, or drains
         self._lock = allocate_lock()
 
     @property
@@ -132,7 +132,7 @@ class Mailbox:
     def put(self, envelope: Envelope, claim: bool = False) -> Verdict:
         """Queue data, unless it is refused (CLOSED) or there is no room left (FULL)."""
         with self._lock:
-            if self._refuses:
+            if self.refuses:
                 return CLOSED
             data = self.data
             if data is None:
@@ -224,6 +224,13 @@ class Mailbox:
                 self._bytes_in -= len(envelope.packet.payload)
             return envelope
 
+    def can_have_room(self, envelope: Envelope, *, beside_stash: bool) -> bool:
+        """Whether it would fit if no data were queued, and (unless ``beside_stash``) put aside."""
+        with self._lock:
+            stash = (self._stash or ()) if beside_stash else ()
+            size = sum(len(other.packet.payload) for other in [envelope, *stash])
+            return len(stash) < self._count and size <= self._size
+
     def give_up(self, waiter: Releasable) -> None:
         """Do not wait for room any more; if it had been promised the next one gets it."""
         with self._lock:
@@ -236,13 +243,16 @@ class Mailbox:
         """The consumer has dealt with `current`."""
         self.current = None
 
-    def stash(self, envelope: Envelope) -> None:
-        """Put a data envelope aside until `unstash`."""
+    def stash(self, envelope: Envelope) -> bool:
+        """Put a data envelope aside until `unstash`. False, and not put, if it is closed."""
         with self._lock:
+            if self.closed:
+                return False
             if self._stash is None:
                 self._stash = deque()
             self._stash.append(envelope)
             self._bytes_in += len(envelope.packet.payload)
+            return True
 
     def unstash(self) -> int:
         """Back into the data lane, before all others, in their order; how many there were."""
@@ -276,13 +286,13 @@ class Mailbox:
     def drain(self) -> None:
         """Refuse data from now on; what is queued stays, and control still comes in."""
         with self._lock:
-            self._refuses = True
+            self.refuses = True
             self._release_all()
 
     def close(self) -> tuple[list[Envelope], Envelope | None]:
         """Refuse all from now on. What was queued (control first), and the one in hand."""
         with self._lock:
-            self.closed = self._refuses = True
+            self.closed = self.refuses = True
             left = [*(self.control or ()), *(self._stash or ())]
             while self.data:
                 try:
@@ -290,6 +300,7 @@ class Mailbox:
                 except IndexError:  # the consumer has taken the last one
                     break
             self.control = self._stash = None
+            self._bytes_in = self._bytes_out
             self._release_all()
             self._rouse()
             return left, self.current

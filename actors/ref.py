@@ -11,8 +11,11 @@ ends as with a dead actor.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
+from actors.errors import AskTimeout
 from actors.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -66,12 +69,24 @@ class Ref:
         return self.cell.ask(message, timeout).result()
 
     def ask_future(self, message: Message, timeout: float = 5.0) -> Future:
-        """Like `ask`, but returns at once; the future ends by ``timeout`` seconds from now."""
+        """Like `ask`, but returns at once; the future ends by ``timeout`` seconds from now.
+
+        Only if there is no room, and its class says to wait for some, does it wait for that.
+        """
         return self.cell.ask(message, timeout, waits=False)
 
     async def ask_async(self, message: Message, timeout: float = 5.0) -> Any:
-        """Like `ask`, for coroutines of any event loop, which goes on meanwhile."""
-        return await self.cell.ask(message, timeout, waits=False).result_async()
+        """Like `ask`, for coroutines of any event loop, which goes on meanwhile.
+
+        It never waits for room in the mailbox. If its task is cancelled nobody wants the answer any
+        more: it is dropped, and counted as a dead letter of kind "reply".
+        """
+        future = self.cell.ask(message, timeout, waits=False, patience=0.0)
+        try:
+            return await future.result_async()
+        except asyncio.CancelledError:
+            future.settle(None, AskTimeout(f"whoever has asked {self.name} has given up"))
+            raise
 
     def stop(self, timeout: float | None = None, drain: bool = False) -> None:
         """End it in order: it finishes its current message, stops its children, runs `on_stop`.
@@ -82,7 +97,7 @@ class Ref:
         Returns when its `on_stop` has ended and its thread, if it has one of its own, is joined; at
         once if called by that actor or by one under it. Nothing if it has ended already.
         Raises StopTimeout if it has not ended within ``timeout`` seconds (None: however long); it
-        will still end. WouldBlock if a pooled actor calls it: `System.stop_later`.
+        will still end. WouldBlock if a pooled actor calls it: tell a `Shutdown`, by control.
         """
         self.cell.stop(timeout, drain=drain)
 
@@ -101,8 +116,8 @@ class Ref:
     def __eq__(self, other: object) -> bool:
         return type(other) is Ref and other.cell is self.cell
 
-    def __hash__(self) -> int:
-        return hash(self.cell)
+    def __hash__(self) -> int:  # not by address: a set is to have the same order in each run
+        return int.from_bytes(self.cell.identity, "big")
 
     def __repr__(self) -> str:
         return f"<Ref {self.cell.name}>"
@@ -137,7 +152,7 @@ class NamedRef(Ref):
         )
 
     def __hash__(self) -> int:
-        return hash(self.registered_name)
+        return crc32(self.registered_name.encode("utf-8", "surrogatepass"))
 
     def __repr__(self) -> str:
         return f"<NamedRef {self.registered_name}>"

@@ -330,7 +330,9 @@ class Supervision:
         if spec.name in self._children:
             return ChildExists(f"{self._name} has a child {spec.name!r} already")
         if spec.significant and self._flags.auto_shutdown == "never":
-            return ActorError(f"{spec.name!r} is significant, but {self._name} never ends for that")
+            return ActorError(
+                f"{spec.name!r} is significant, but auto_shutdown of {self._name} is 'never'"
+            )
         if self._max_children is not None and len(self._children) >= self._max_children:
             return TooManyChildren(f"{self._name} may have {self._max_children} children")
         return None

@@ -67,6 +67,7 @@ class System:
         self._identity = self.runtime.identity()
         self._count = 0
         self._monitors = itertools.count(1)
+        self._nobodies = itertools.count(2**64 - 1, -1)  # numbers of those who never were
         self._known: weakref.WeakValueDictionary[bytes, Cell] = weakref.WeakValueDictionary()
         self._names: dict[str, Cell] = {}
         self._top: dict[Cell, None] = {}  # not ended yet, in the order of their start
@@ -242,8 +243,7 @@ class System:
 
     def top(self) -> list[Cell]:
         """The actors that have no parent, in the order of their start."""
-        with self._lock:
-            return list(self._top)
+        return list(self._top)  # no lock: a signal handler asks, whatever it has interrupted
 
     def resolve(self, identity: bytes) -> Ref:
         """The actor of a reference that has arrived. Raises UnknownRef."""
@@ -256,9 +256,13 @@ class System:
         """Who has that name now, or nobody: a cell that has ended."""
         cell = self._names.get(name)
         if cell is None:
-            cell = Cell(self, bytes(16), name, Actor, None, None)
+            identity = self._identity + next(self._nobodies).to_bytes(8, "big")
+            cell = Cell(self, identity, name, Actor, None, None)
             cell.mailbox.close()
             cell.reason = _NOBODY
+            cell.finish()
+            with self._lock:
+                self._known[identity] = cell  # monitors and links are told of it as of any other
         return cell
 
     def forget_name(self, cell: Cell) -> None:

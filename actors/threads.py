@@ -1,6 +1,10 @@
 """The real runtime: an actor has a thread of its own, or shares the few of a pool.
 
-Owns every thread of its system. A pooled life that has something to do is in the ready queue, or
+Owns every thread of its system. An actor has its thread to itself as long as it lives. When it has
+ended its thread runs its supervisor, if that has nothing better to do, and is handed on to the
+first actor that the supervisor then starts: mostly its successor, so a restart makes no thread.
+
+A pooled life that has something to do is in the ready queue, or
 just being run by a worker, or by whoever asked it (`lend`): its mailbox is armed only while nobody
 has it, and whoever disarms the mailbox has it next. So no life is ever run twice at a time.
 
@@ -63,23 +67,37 @@ class Threads:
 
     def begin(self, life: Life) -> None:
         """A thread for it, or its first steps here and now."""
-        if life.cell.pooled:
-            life.cell.mailbox.wake = functools.partial(self._schedule, life)
-            self._run(life, None)
+        cell = life.cell
+        if cell.pooled:
+            cell.mailbox.wake = functools.partial(self._schedule, life)
+            self.lend(life, None)
             return
-        sleeper = LoopSleeper(asyncio.new_event_loop()) if life.cell.actor_class.uses_loop else None
-        life.settle_in(sleeper or Sleeper(allocate_lock()))
-        life.cell.thread = threading.Thread(
-            target=self._dedicate, args=(life,), name=life.cell.name, daemon=False
+        loop = asyncio.new_event_loop() if cell.actor_class.uses_loop else None
+        life.settle_in(Sleeper(allocate_lock()) if loop is None else LoopSleeper(loop))
+        if here.vacant:
+            here.vacant, here.heir = False, life
+            return
+        cell.thread = threading.Thread(
+            target=self._dedicate, args=(life,), name=cell.name, daemon=False
         )
-        life.cell.thread.start()
+        try:
+            cell.thread.start()
+        except RuntimeError:
+            cell.thread = None
+            if loop is not None:
+                loop.close()
+            raise
 
     def lend(self, life: Life, until: Future | None) -> None:
         """Run it here until ``until`` is settled or it rests; the pool does the rest."""
         self._run(life, until)
         interrupt, life.interrupt = life.interrupt, None
-        if interrupt is not None and threading.current_thread() is threading.main_thread():
+        if interrupt is None or threading.current_thread() is not threading.main_thread():
+            return
+        outer = None if here.cell is None else here.cell.life
+        if outer is None:
             raise interrupt
+        outer.interrupt = interrupt  # its parent, which is lent itself
 
     def at_work(self) -> dict[int, Cell]:
         """A copy; each entry is true at some moment while it is made."""
@@ -100,18 +118,35 @@ class Threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if last is not None:
             last.join()
-        return [thread.name for thread in workers if thread.is_alive()]
+        self._workers = [thread for thread in workers if thread.is_alive()]
+        return [thread.name for thread in self._workers]
 
-    def _dedicate(self, life: Life) -> None:
+    def _dedicate(self, life: Life | None) -> None:
         """The body of an actor's own thread. Its last act is to join the one that ended before."""
-        here.cell = life.cell
-        while (wait := life.step()) != DONE:
-            if wait != NOW:
-                life.sleep(wait)
+        thread = threading.current_thread()
+        while life is not None:
+            cell = here.cell = life.cell
+            thread.name = cell.name
+            cell.thread = thread
+            while (wait := life.step()) != DONE:
+                if wait != NOW:
+                    life.sleep(wait)
+            here.cell = None
+            life = self._bequeath(cell)
         with self._lock:
-            previous, self._last = self._last, life.cell.thread
+            previous, self._last = self._last, thread
         if previous is not None:
             previous.join()
+
+    def _bequeath(self, cell: Cell) -> Life | None:
+        """Let the supervisor of an actor that has ended do its work; who gets the thread next."""
+        here.vacant = True
+        try:
+            cell.release_parent()
+        finally:
+            here.vacant = False
+        heir, here.heir = here.heir, None
+        return heir
 
     def _schedule(self, life: Life) -> None:
         self._ready.put(life)
@@ -123,8 +158,8 @@ class Threads:
             number = len(self._workers)
             if number < self._size:
                 worker = threading.Thread(target=self._work, name=f"actors-{number}", daemon=False)
-                self._workers.append(worker)
                 worker.start()
+                self._workers.append(worker)
 
     def _work(self) -> None:
         while (life := self._ready.get()) is not None:
@@ -134,11 +169,13 @@ class Threads:
         """Steps of a pooled life that is ours, until it rests or others are to have a turn."""
         outer, here.cell = here.cell, life.cell
         ident = get_ident()
+        before = self._at_work.get(ident)
         self._at_work[ident] = life.cell
         try:
             for _ in range(_TURNS):
                 wait = life.step()
                 if wait == DONE:
+                    life.cell.release_parent()
                     return
                 if wait != NOW:
                     if wait != FOREVER:
@@ -150,7 +187,7 @@ class Threads:
             self._schedule(life)
         finally:
             here.cell = outer
-            self._at_work[ident] = None
+            self._at_work[ident] = before
 
     def _wake_within(self, life: Life, seconds: float) -> None:
         when = self.now() + seconds

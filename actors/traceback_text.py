@@ -23,9 +23,13 @@ def format_exception(exception: BaseException) -> str:
         or getattr(exception, "__notes__", None)
     ):
         return "".join(traceback.format_exception(exception))
-    lines = ["Traceback (most recent call last):\n", *_frames(exception.__traceback__)]
-    lines += traceback.format_exception_only(exception)
-    return "".join(lines)
+    kind, text = type(exception), str(exception)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__"):
+        name = f"{kind.__module__}.{name}"
+    last = f"{name}: {text}\n" if text else f"{name}\n"
+    frames = _frames(exception.__traceback__)
+    return "".join(["Traceback (most recent call last):\n", *frames, last])
 
 
 def _frames(trace: TracebackType | None) -> list[str]:

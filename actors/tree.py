@@ -10,6 +10,8 @@ next one.
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 import traceback
@@ -69,13 +71,18 @@ def dump(file: TextIO | None = None) -> None:
 
 
 def dump_on_signal(signum: int = signal.SIGUSR1) -> Callable[[], None]:
-    """Have ``signum`` do `dump` to standard error; returns what undoes that.
+    """Have ``signum`` do `dump` to descriptor 2; returns what undoes that.
 
     Call it in the main thread, as Python demands for signal handlers (ValueError otherwise).
     """
 
     def handle(_signum: int, _frame: FrameType | None) -> None:
-        dump()
+        # Whatever was interrupted may hold a lock, or be in the middle of writing to sys.stderr.
+        text = io.StringIO()
+        dump(text)
+        left = text.getvalue().encode("utf-8", "backslashreplace")
+        while left:
+            left = left[os.write(2, left) :]
 
     before = signal.signal(signum, handle)
 
@@ -93,7 +100,10 @@ def _walk(cells: list[Cell], depth: int) -> Iterator[tuple[Cell, int]]:
 
 def _words(cell: Cell) -> str:
     actor = None if cell.life is None else cell.life.actor
-    return "" if actor is None else actor.describe()
+    try:
+        return "" if actor is None else actor.describe()
+    except Exception as error:  # noqa: BLE001 - the others are to be seen nevertheless
+        return f"(its describe: {type(error).__name__}: {error})"
 
 
 def _escalation(cell: Cell | None) -> tuple[int, int]:

@@ -164,24 +164,23 @@ def test_one_that_always_has_something_to_do_starves_nobody() -> None:
 
 def test_whoever_asks_one_that_has_much_to_do_gets_its_thread_back() -> None:
     """The asker works for its own answer, and leaves the rest of the work to the pool."""
-    workers = list[str]()
+    names, done = list[str](), threading.Event()
 
     class Chain(Pooled):
         def on_receive(self, message: Message) -> Any:
-            workers.append(thread_name())
-            if isinstance(message, Do) and message.value:
+            assert isinstance(message, Do)
+            names.append(thread_name())
+            if message.value:
                 self.ref.tell(Do(message.value - 1))
+            else:
+                done.set()
             return "done"
 
     with System() as system:
-        ref = system.start(Chain)
-        assert ref.ask(Do(500), FOREVER) == "done"
-        ref.ask_future(Say("the end"), FOREVER).result()
-        while "the last" not in workers:
-            ref.stop(drain=True)
-            workers.append("the last")
-    assert workers[0] == thread_name()
-    assert is_worker(workers[-2])
+        assert system.start(Chain).ask(Do(1000), FOREVER) == "done"
+        assert done.wait(PATIENCE)
+    assert names[0] == thread_name()
+    assert is_worker(names[-1])
 
 
 def test_a_pool_has_at_least_one_thread() -> None:
@@ -377,6 +376,45 @@ def test_an_interrupt_of_the_main_thread_ends_the_actor_and_goes_on_to_the_asker
             ref.ask(Fail("KeyboardInterrupt"))
         assert system.wait(ref).reason.error == "KeyboardInterrupt"
         assert other.ask(Say("x")) == "x"
+
+
+class Interrupted(Pooled):
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.when = when
+
+    def on_start(self) -> None:
+        if self.when == "on_start":
+            raise KeyboardInterrupt("^C")
+
+    def on_stop(self) -> None:
+        if self.when == "on_stop":
+            raise KeyboardInterrupt("^C")
+
+
+def test_an_interrupt_that_hits_a_birth_goes_on_to_the_one_who_starts_it() -> None:
+    with System() as system:
+        with pytest.raises(KeyboardInterrupt, match=r"\^C"):
+            system.start(Interrupted, "on_start")
+        assert system.tree() == "system main: 0 actors"
+
+
+def test_an_interrupt_that_hits_an_end_goes_on_to_the_one_who_stops_it() -> None:
+    with System() as system:
+        ref = system.start(Interrupted, "on_stop")
+        with pytest.raises(KeyboardInterrupt, match=r"\^C"):
+            ref.stop()
+        assert system.wait(ref).reason.error == "KeyboardInterrupt"
+
+
+def test_an_interrupt_that_hits_a_child_ends_the_child_and_not_its_parent() -> None:
+    with System() as system:
+        ref = system.start(
+            PooledDoer, lambda it, _: it.begin_child(Interrupted, "on_start", name="kid")
+        )
+        with pytest.raises(KeyboardInterrupt, match=r"\^C"):
+            ref.ask(Do())
+        assert ref.ask(Seen()) == ["Exit kid KeyboardInterrupt: ^C"]
 
 
 def test_an_interrupt_that_is_raised_in_another_thread_is_an_error_of_the_actor() -> None:
@@ -812,6 +850,36 @@ def test_a_system_without_pooled_actors_has_no_pool() -> None:
         before = threading.active_count()
         system.start(Recorder).stop()
         assert threading.active_count() == before
+
+
+class HangsAtItsEnd(Pooled):
+    def on_stop(self) -> None:
+        assert self.gate is not None
+        self.gate.pass_through()
+
+
+def test_a_stop_has_its_deadline_though_the_end_hangs() -> None:
+    gate = Gate()
+    with System() as system:
+        ref = system.start(HangsAtItsEnd, gate, name="it")
+        with pytest.raises(StopTimeout, match=r"it has not ended within 0\.01 s"):
+            ref.stop(timeout=0.01)
+        gate.open()
+        assert system.wait(ref).reason == ExitReason("shutdown")
+
+
+def test_one_that_hangs_at_its_end_does_not_hang_its_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("system", "threads"):
+        monkeypatch.setattr(f"actors.{module}._GRACE", 0.05)
+    gate = Gate()
+    system = System(stop_timeout=0.05)
+    system.start(HangsAtItsEnd, gate, name="it")
+    with pytest.raises(StopTimeout, match=r"still running after 0\.05 s: it, actors-0$"):
+        system.stop()
+    gate.open()
+    system.stop()
 
 
 def test_a_worker_that_hangs_in_a_handler_is_named_when_the_system_stops(

@@ -78,7 +78,7 @@ class Pooled(Recorder):
 class Coroutine(Recorder):
     """The same; it asks without holding up its event loop."""
 
-    async def on_receive(self, message: Message) -> Any:  # type: ignore[override]
+    async def on_receive(self, message: Message) -> Any:
         await asyncio.sleep(0)
         match message:
             case Pass([first, *rest], timeout):
