@@ -125,18 +125,22 @@ class Actor(pykka.Actor):
 
     @property
     def system(self) -> System:
+        """The one that it runs in."""
         return self._life.cell.system
 
     @property
     def ref(self) -> Ref:
+        """To itself, for others."""
         return Ref(self._life.cell)
 
     @property
     def name(self) -> str:
+        """As it was started with: not unique, unless it is registered."""
         return self._life.cell.name
 
     @property
     def parent(self) -> Ref | None:
+        """Who has started it; None at the top of the tree."""
         parent = self._life.cell.parent
         return None if parent is None else Ref(parent)
 
@@ -328,18 +332,22 @@ class Actor(pykka.Actor):
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
+        """Of the actor's own identity."""
         return uuid.UUID(bytes=self._life.cell.identity).urn
 
     @property
     def actor_inbox(self) -> _PykkaInbox:  # type: ignore[override]
+        """What pykka puts into it goes into the mailbox."""
         return _PykkaInbox(self._life.cell)
 
     @property
     def actor_stopped(self) -> _PykkaStopped:  # type: ignore[override]
+        """Set when it takes no more messages."""
         return _PykkaStopped(self._life.cell)
 
     @property
     def actor_ref(self) -> pykka.ActorRef[Self]:
+        """For code that is written for pykka; it tells and asks with declared messages."""
         return pykka.ActorRef(self)
 
 

@@ -221,9 +221,10 @@ class Cell:
         """Do what the actor's class says about a full mailbox. Raises MailboxFull."""
         policy = self.actor_class.mailbox_policy
         mailbox = self.mailbox
-        if policy == "drop_oldest" and mailbox.can_have_room(envelope, beside_stash=True):
-            while verdict is FULL and (oldest := mailbox.drop_oldest()) is not None:
-                self._dropped(oldest)
+        if policy == "drop_oldest":
+            while verdict is FULL and mailbox.can_have_room(envelope, beside_stash=True):
+                if (oldest := mailbox.drop_oldest()) is not None:  # else it was taken just now
+                    self._dropped(oldest)
                 verdict = mailbox.put(envelope)
         elif (
             policy == "block"

@@ -74,6 +74,7 @@ class Packet:
 
     @property
     def fds(self) -> tuple[int, ...]:
+        """The descriptors that it owns just now."""
         return () if self.descriptors is None else self.descriptors.numbers
 
     def close(self) -> None:

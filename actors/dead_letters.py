@@ -74,6 +74,7 @@ class DeadLetters:
 
     @property
     def total(self) -> int:
+        """How many there were."""
         with self._lock:
             return self._counts.total()
 

@@ -68,6 +68,7 @@ class Future(pykka.Future[Any]):
 
     @property
     def settled(self) -> bool:
+        """Whether `result` returns at once."""
         return self._settled
 
     def result(self, timeout: float | None = None) -> Any:

@@ -35,6 +35,7 @@ class Ref:
 
     @property
     def name(self) -> str:
+        """The actor's; it stays when the actor has ended."""
         return self.cell.name
 
     @property
@@ -134,10 +135,12 @@ class NamedRef(Ref):
 
     @property
     def cell(self) -> Cell:  # type: ignore[override] # looked up each time: that is the point
+        """The runtime's side of whoever has the name now, or of nobody."""
         return self._system.cell_named(self.registered_name)
 
     @property
     def name(self) -> str:
+        """The one that is looked up."""
         return self.registered_name
 
     @property

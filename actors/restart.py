@@ -38,6 +38,7 @@ class Window:
 
     @property
     def exceeded(self) -> bool:
+        """Whether there were more restarts than are allowed."""
         return len(self.restarts) > self.intensity
 
 

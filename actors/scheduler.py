@@ -253,7 +253,8 @@ class Scheduler:
     def after_receive(self, cell: Cell, envelope: Envelope) -> None:
         """A handler has returned; its answer has not been sent."""
         if self._strikes("crash_after", cell):
-            raise InjectedCrash(f"it was to crash after it handled {envelope.kind}")
+            kind = envelope.kind.rpartition(".")[2]
+            raise InjectedCrash(f"it was to crash after it handled {kind}")
 
     def on_end(self, cell: Cell, reason: ExitReason) -> None:
         """An actor has ended."""

@@ -243,6 +243,7 @@ class Supervision:
 
     @_event
     def launched(self, key: str, now: float) -> None:
+        """A Launch has come to a good end: the child is up."""
         child = self._children.get(key)
         if child is None or child.phase != "starting":
             return  # it is being stopped; its end is reported, too
@@ -251,14 +252,17 @@ class Supervision:
 
     @_event
     def launch_failed(self, key: str, reason: ExitReason, now: float) -> None:
+        """A Launch has come to nothing."""
         self._over(key, reason, now)
 
     @_event
     def ended(self, key: str, reason: ExitReason, now: float) -> None:
+        """A child that was up, or was to be stopped, has ended."""
         self._over(key, reason, now)
 
     @_event
     def due(self, key: str, now: float) -> None:
+        """The seconds of a Wake are over."""
         child = self._children.get(key)
         if child is None or child.phase != "delayed":
             return
@@ -468,7 +472,7 @@ class Supervision:
         children = self._children.values()
         self._stops = [child for child in children if child.phase == "stopping"]
         self._waits = [child for child in children if child.phase == "delayed"]
-        self._starts = deque(child for child in children if child.wanted)
+        self._starts = deque(child for child in children if child.wanted and child.phase != "up")
 
     def _advance(self) -> None:
         """Begin the next step, unless the one before is still to be reported."""

@@ -101,6 +101,7 @@ class Trace:
         self.events.append(Event(self.step, time, _cut(_bare(actor, limit), limit), what, shown))
 
     def lines(self) -> list[str]:
+        """One for each event."""
         return [event.line for event in self.events]
 
     def text(self) -> str:

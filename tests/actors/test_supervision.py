@@ -713,6 +713,14 @@ def test_a_request_while_a_group_starts(request_: str, at_once: str, then: str) 
     assert script.run() == then
 
 
+def test_an_end_outside_of_the_group_does_not_hold_it_up() -> None:
+    script = running("rest_for_one", *"abc")
+    assert script.ends("b") == "stop c"
+    assert script.terminate("a") == "stop a"
+    assert script.ends("c") == "launch b"
+    assert script.run() == "terminate a: done, launch c"
+
+
 def test_a_terminated_child_that_a_group_operation_was_to_start_can_be_restarted() -> None:
     script = starting()
     script.terminate("d")
@@ -1150,15 +1158,15 @@ class AnyEvents(RuleBasedStateMachine):
                 case Wake(key, seconds):
                     assert seconds > 0
                     self.wakes.append((self.now + seconds, key))
-                case Answer(ticket, error, key):
+                case Answer(ticket, error, started):
                     asked = self.waiting.pop(ticket)  # it was waiting, and is not answered again
                     what, _, about = asked.partition(" ")
                     if isinstance(error, StartFailed):
                         assert error.name not in self.life
                         assert what == "restart" or error.name not in order
                     elif error is None and what in ("start", "restart"):
-                        assert self.life[str(key)] == "up"
-                        assert about in ("", key)
+                        assert self.life[str(started)] == "up"
+                        assert about in ("", started)
                     elif error is None:
                         assert about not in self.life
                 case Ready():

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from typing import Any
 
 from actors import (
@@ -103,7 +104,7 @@ class Writer(Actor):
 
         async with asyncio.TaskGroup() as group:
             tasks = {group.create_task(ask(word)) for word in message.words}
-        return [task.result() for task in tasks][0]
+        return next(task.result() for task in tasks)
 
 
 class Twin(Actor):
@@ -160,7 +161,8 @@ OPTIONS = Options(Faults(limit=4), preemption=0.2)
 def main() -> None:
     for seed in range(50):
         run, error = attempt(test, Choices.seeded(seed), OPTIONS)
-        print(json.dumps([seed, str(error), run.choices.recorded, run.trace.lines()]))
+        line = json.dumps([seed, str(error), run.choices.recorded, run.trace.lines()])
+        sys.stdout.write(f"{line}\n")
 
 
 if __name__ == "__main__":
