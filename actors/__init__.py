@@ -34,6 +34,7 @@ from actors.errors import (
     StopTimeout,
     TooDeep,
     TooLarge,
+    TooManyChildren,
     UnknownKind,
     UnknownRef,
     WouldBlock,
@@ -50,7 +51,7 @@ from actors.restart import Drop, Escalate, Flags, Restart, Window, decide, scope
 from actors.scheduler import Scheduler
 from actors.signals import DeadLetter, Down, Exit, ExitReason, Shutdown, Started
 from actors.statistics import Statistics
-from actors.supervision import Supervision, TooManyChildren
+from actors.supervision import Supervision
 from actors.supervisor import (
     AwaitChildren,
     ChildStatus,

@@ -59,6 +59,10 @@ class NoSuchChild(ActorError):
     """A supervisor has no child of that name."""
 
 
+class TooManyChildren(ActorError):
+    """A supervisor has as many children as it may have."""
+
+
 class StartFailed(ActorError):
     """``__init__`` or ``on_start`` of an actor failed, or it was killed meanwhile. It has ended.
 

@@ -38,68 +38,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec
 
 from actors.child_spec import ChildSpec
+from actors.effects import Answer, Effect, Finish, Launch, Ready, Stop, Wake
 from actors.errors import (
     ActorError,
     ChildExists,
     NoSuchChild,
     RestartIntensityExceeded,
     StartFailed,
+    TooManyChildren,
 )
 from actors.restart import Drop, Escalate, Flags, Restart, Window, decide, scope
 from actors.signals import SHUTDOWN, ExitReason
 
 _P = ParamSpec("_P")
-
-
-class TooManyChildren(ActorError):
-    """A supervisor has as many children as it may have."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """Begin to start it; report launched() or launch_failed()."""
-
-    key: str
-    spec: ChildSpec
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Ask it to end, and kill it after ``spec.shutdown``; report ended(), or launch_failed()."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class Wake:
-    """Report due() in so many seconds."""
-
-    key: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The request ``ticket`` is done. ``key``: of the child that it has started, if it was that."""
-
-    ticket: Any
-    error: ActorError | None = None
-    key: str | None = None
-
-
-@dataclass(frozen=True)
-class Ready:
-    """All children of begin() have started."""
-
-
-@dataclass(frozen=True)
-class Finish:
-    """End with this reason; all children are to be stopped in the reverse of order()."""
-
-    reason: ExitReason
-
-
-Effect = Launch | Stop | Wake | Answer | Ready | Finish
 
 
 class Count(NamedTuple):

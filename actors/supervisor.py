@@ -20,22 +20,14 @@ from actors.actor import Actor
 from actors.cell import Cell, logger
 from actors.child_spec import ChildSpec
 from actors.codec import decode, encode
+from actors.effects import Answer, Effect, Finish, Launch, Ready, Stop, Wake
 from actors.errors import ActorError, NoSuchChild, StartFailed
 from actors.message import Message
 from actors.ref import Ref
 from actors.reply import Reply
 from actors.restart import Flags
 from actors.signals import Exit, ExitReason, Started
-from actors.supervision import (
-    Answer,
-    Effect,
-    Finish,
-    Launch,
-    Ready,
-    Stop,
-    Supervision,
-    Wake,
-)
+from actors.supervision import Supervision
 from actors.timers import Timer
 
 

@@ -22,17 +22,9 @@ from hypothesis.stateful import (
 
 from actors import ChildSpec, ExitReason, StartFailed
 from actors.child_spec import Backoff
+from actors.effects import Answer, Effect, Finish, Launch, Ready, Stop, Wake
 from actors.restart import Flags
-from actors.supervision import (
-    Answer,
-    Effect,
-    Finish,
-    Launch,
-    Ready,
-    Stop,
-    Supervision,
-    Wake,
-)
+from actors.supervision import Supervision
 
 NORMAL, SHUTDOWN = ExitReason("normal"), ExitReason("shutdown")
 KILLED, ERROR = ExitReason("killed"), ExitReason("error", "ValueError", "x", "the traceback")
