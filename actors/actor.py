@@ -247,7 +247,7 @@ class Actor(pykka.Actor):
 
     def unstash(self) -> int:
         """Take all that was put aside up again, in its order, before what is queued; how many."""
-        return self._life.cell.mailbox.unstash()
+        return self._life.unstash()
 
     def monitor(self, target: Ref) -> int:
         """Have this actor get one `Down` when ``target`` has ended; at once if it has already.
@@ -307,7 +307,7 @@ class Actor(pykka.Actor):
 
     def exit(self, reason: ExitReason | None = None) -> None:
         """End after the current message or callback; "normal" unless a reason is given."""
-        self._life.ending = reason or NORMAL
+        self._life.exit(reason or NORMAL)
 
     def stop_order(self) -> list[list[Cell]]:
         """Which children to stop first, second, ...; those of one group at the same time."""

@@ -123,8 +123,14 @@ class Cell:
 
     # --- sending ----------------------------------------------------------------------------------
 
-    def tell(self, message: Message, control: bool = False, reply_to: Cell | None = None) -> None:
-        """See `Ref.tell`."""
+    def tell(
+        self,
+        message: Message,
+        control: bool = False,
+        reply_to: Cell | None = None,
+        patience: float | None = None,
+    ) -> None:
+        """See `Ref.tell`. ``patience``: seconds to wait for room; what its class says if None."""
         packet = encode(message)
         if packet.refs:
             self.check(packet)
@@ -134,19 +140,21 @@ class Cell:
         envelope = Envelope(message.__kind__, packet, None, reply_to or sender, trace)
         if system.simulation is not None and not control:
             for copy in system.simulation.on_tell(self, message, envelope):
-                self.deliver(copy)
+                self.deliver(copy, patience=patience)
             return
         mailbox = self.mailbox
         verdict = mailbox.put_control(envelope) if control else mailbox.put(envelope)
         if verdict is not ACCEPTED:
-            self._not_accepted(envelope, verdict, self.actor_class.mailbox_patience)
+            self._not_accepted(envelope, verdict, patience)
 
-    def deliver(self, envelope: Envelope, control: bool = False) -> None:
+    def deliver(
+        self, envelope: Envelope, control: bool = False, patience: float | None = None
+    ) -> None:
         """Queue a tell that is packed already, or account for it. Raises MailboxFull."""
         mailbox = self.mailbox
         verdict = mailbox.put_control(envelope) if control else mailbox.put(envelope)
         if verdict is not ACCEPTED:
-            self._not_accepted(envelope, verdict, self.actor_class.mailbox_patience)
+            self._not_accepted(envelope, verdict, patience)
 
     def ask(
         self,
@@ -194,7 +202,7 @@ class Cell:
             assert self.life is not None
             system.runtime.lend(self.life, future)
         elif verdict is not ACCEPTED:
-            self._not_accepted(envelope, verdict, min(patience, self.actor_class.mailbox_patience))
+            self._not_accepted(envelope, verdict, patience)
 
     def pack(self, message: Message) -> Packet:
         """The packet for this actor. Raises MessageError, also for a Ref of another system."""
@@ -217,7 +225,7 @@ class Cell:
         elif envelope.kind != Shutdown.__kind__:
             self.system.dead_letters.add(envelope.kind, self, envelope.sender, why)
 
-    def _not_accepted(self, envelope: Envelope, verdict: Verdict, patience: float) -> None:
+    def _not_accepted(self, envelope: Envelope, verdict: Verdict, patience: float | None) -> None:
         """Do what the actor's class says about a full mailbox. Raises MailboxFull."""
         policy = self.actor_class.mailbox_policy
         mailbox = self.mailbox
@@ -232,7 +240,8 @@ class Cell:
             and mailbox.can_have_room(envelope, beside_stash=False)
         ):
             runtime = self.system.runtime
-            deadline = runtime.now() + patience
+            longest = self.actor_class.mailbox_patience
+            deadline = runtime.now() + (longest if patience is None else min(patience, longest))
             lock = runtime.lock(f"room in the mailbox of {self.name}")
             lock.acquire()
             while (verdict := mailbox.put_or_wait(envelope, lock)) is FULL:
@@ -355,7 +364,8 @@ class Cell:
 
     def finish(self) -> None:
         """The last act of the actor itself: release whoever waits for its end."""
-        if self._parent_is_claimed:
+        if self._parent_is_claimed and self.thread is not None:
+            self.system.runtime.keep(self.thread)
             self.thread = None  # it may go on for another actor: nobody may join it
         self.life = None
         with self._lock:

@@ -1,8 +1,8 @@
 """What nobody could receive any more: counted, and told to whoever wants to know of each.
 
 Nothing is dropped in silence. Subscribers get a `DeadLetter` for each (data lane, so a slow one
-is not buried: what its mailbox refuses is counted in `missed`). A subscriber that has ended is
-forgotten, and no dead letter is made of what it was to be told.
+is not buried: what its mailbox refuses is counted in `missed`, and nobody waits for room in it). A
+subscriber that has ended is forgotten, and no dead letter is made of what it was to be told.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from actors.errors import MailboxFull
+from actors.ref import Ref
 from actors.signals import DeadLetter
 
 if TYPE_CHECKING:
     from actors.cell import Cell
-    from actors.ref import Ref
 
 
 class DeadLetters:
@@ -40,11 +40,11 @@ class DeadLetters:
         if subscribers:
             letter = DeadLetter(kind, to.name, "" if sender is None else sender.name, why)
             for ref in subscribers:
-                if not ref.is_alive():
+                if type(ref) is Ref and not ref.is_alive():  # a name may be somebody's again
                     self.unsubscribe(ref)
                     continue
                 try:
-                    ref.tell(letter)
+                    ref.cell.tell(letter, patience=0.0)
                 except MailboxFull:
                     with self._lock:
                         self._missed += 1

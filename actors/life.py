@@ -137,9 +137,20 @@ class Life:
         if self._timers is None:
             self._timers = Timers()
         packet = self.cell.pack(message)
-        return self._timers.add(
+        timer = self._timers.add(
             self._system.now() + seconds, packet, seconds if every else None, self.cell.trace
         )
+        self._look_again()
+        return timer
+
+    def unstash(self) -> int:
+        count = self._mailbox.unstash()
+        self._look_again()
+        return count
+
+    def exit(self, reason: ExitReason) -> None:
+        self.ending = reason
+        self._look_again()
 
     def watch(self, watch: Watch) -> None:
         if self._sleeper is None:
@@ -165,6 +176,12 @@ class Life:
     def has_started(self) -> None:
         if not self._born and not self._over():
             self._be_born()
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """What was just done may be by a task of its own, while the actor sleeps."""
+        if isinstance(self._sleeper, LoopSleeper):
+            self._mailbox.poke()
 
     # --- the thread that it has to itself, if it has one ------------------------------------------
 

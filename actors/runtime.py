@@ -16,6 +16,8 @@ from _thread import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import threading
+
     from actors.cell import Cell
     from actors.future import Future
     from actors.life import Life
@@ -50,6 +52,9 @@ class Runtime(Protocol):
 
     def lend(self, life: Life, until: Future | None) -> None:
         """Run a pooled life in the calling thread: it rested, and was claimed by a put."""
+
+    def keep(self, thread: threading.Thread) -> None:
+        """The thread of an actor that ends has more to do: `close` waits for it."""
 
     def at_work(self) -> dict[int, Cell]:
         """Which pooled actor is just being run by which thread, by the thread's ident."""

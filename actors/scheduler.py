@@ -199,6 +199,10 @@ class Scheduler:
         """Never: in a simulation nobody claims an actor."""
         raise AssertionError(f"{life.cell.name} was claimed for {until}")
 
+    def keep(self, thread: threading.Thread) -> None:
+        """Never: nobody claims an actor, so no thread has more to do."""
+        raise AssertionError(f"{thread.name} was to be kept")
+
     def at_work(self) -> dict[int, Cell]:
         """None that anybody else could see."""
         return {}

@@ -54,6 +54,7 @@ class Threads:
         self._workers: list[threading.Thread] = []
         self._alarm: _Alarm | None = None
         self._at_work: dict[int, Cell | None] = {}  # ident of a thread -> what it runs
+        self._kept: set[threading.Thread] = set()  # they run supervisors of actors that have ended
         self._last: threading.Thread | None = None  # ended, and not joined yet
         self._lock = threading.Lock()
 
@@ -99,6 +100,11 @@ class Threads:
             raise interrupt
         outer.interrupt = interrupt  # its parent, which is lent itself
 
+    def keep(self, thread: threading.Thread) -> None:
+        """See `Runtime`."""
+        with self._lock:
+            self._kept.add(thread)
+
     def at_work(self) -> dict[int, Cell]:
         """A copy; each entry is true at some moment while it is made."""
         return {ident: cell for ident, cell in list(self._at_work.items()) if cell is not None}
@@ -109,17 +115,18 @@ class Threads:
             workers, self._workers, self._size = self._workers, [], 0
             alarm, self._alarm = self._alarm, None
             last, self._last = self._last, None
+            kept = list(self._kept)
         if alarm is not None:
             alarm.close()
         for _ in workers:
             self._ready.put(None)
         deadline = time.monotonic() + _GRACE
-        for thread in workers:
+        for thread in [*workers, *kept]:
             thread.join(max(0.0, deadline - time.monotonic()))
         if last is not None:
             last.join()
         self._workers = [thread for thread in workers if thread.is_alive()]
-        return [thread.name for thread in self._workers]
+        return [thread.name for thread in [*workers, *kept] if thread.is_alive()]
 
     def _dedicate(self, life: Life | None) -> None:
         """The body of an actor's own thread. Its last act is to join the one that ended before."""
@@ -135,6 +142,7 @@ class Threads:
             life = self._bequeath(cell)
         with self._lock:
             previous, self._last = self._last, thread
+            self._kept.discard(thread)
         if previous is not None:
             previous.join()
 
@@ -146,6 +154,9 @@ class Threads:
         finally:
             here.vacant = False
         heir, here.heir = here.heir, None
+        if heir is not None:
+            with self._lock:
+                self._kept.discard(threading.current_thread())
         return heir
 
     def _schedule(self, life: Life) -> None:

@@ -11,17 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import Actor, Message, RemoteActorError, Scheduler, System
 from actors.choices import Choices
-from actors.errors import ActorError
-from actors.faults import (
-    CLOCK,
-    FAULT_KINDS,
-    FaultKind,
-    FaultPlan,
-    Faults,
-    Injected,
-    InjectedCrash,
-)
+from actors.faults import CLOCK, FAULT_KINDS, FaultKind, FaultPlan, Faults, Injected
 
 ALWAYS = Faults(rate=1.0, limit=1000, swarm=False)
 
@@ -225,9 +217,21 @@ def test_the_defaults() -> None:
     assert get_args(FaultKind) == FAULT_KINDS
 
 
-def test_an_injected_crash_is_an_error_like_any_of_the_actors_own() -> None:
-    assert issubclass(InjectedCrash, Exception)
-    assert not issubclass(InjectedCrash, ActorError)
+class Hit(Message):
+    pass
+
+
+class Tough(Actor):
+    fails_on_ask = False
+
+
+def test_an_injected_crash_ends_even_an_actor_that_survives_failing_asks() -> None:
+    plan = Faults(kinds=(), script=[("crash_before", "tough", 1)])
+    with System(simulation=Scheduler(0, plan)) as system:
+        ref = system.start(Tough, name="tough")
+        with pytest.raises(RemoteActorError, match="InjectedCrash"):
+            ref.ask(Hit())
+        assert system.wait(ref).reason.error == "InjectedCrash"
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

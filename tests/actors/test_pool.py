@@ -25,6 +25,7 @@ from actors import (
     System,
     WouldBlock,
 )
+from actors.threads import Threads
 from tests.actors.parts import (
     ERRORS,
     PATIENCE,
@@ -842,6 +843,32 @@ def test_the_workers_end_with_their_system() -> None:
     for gate in gates:
         gate.open()
     system.stop()
+    assert set(threading.enumerate()) == before
+
+
+def test_a_thread_that_still_runs_a_supervisor_ends_with_its_system_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closing, (bequeath, close) = threading.Event(), (Threads._bequeath, Threads.close)
+
+    def bequeath_late(self: Threads, cell: Any) -> Any:
+        try:
+            return bequeath(self, cell)
+        finally:
+            assert closing.wait(PATIENCE)
+
+    def close_early(self: Threads) -> list[str]:
+        closing.set()
+        return close(self)
+
+    monkeypatch.setattr(Threads, "_bequeath", bequeath_late)
+    monkeypatch.setattr(Threads, "close", close_early)
+    before = set(threading.enumerate())
+    with System() as system:
+        ref = system.start(PooledDoer, lambda it, _: it.begin_child(Recorder, name="kid"))
+        kid: Ref = ref.ask(Do())
+        kid.tell(Fail())
+        system.wait(kid)
     assert set(threading.enumerate()) == before
 
 
