@@ -157,7 +157,8 @@ class Actor(pykka.Actor):
     def trace(self) -> int:
         """The number that the message in hand shares with what caused it, and with what it causes.
 
-        A message from outside of actors begins a new one.
+        A message from outside of actors begins a new one, and so does a descriptor that is ready; a
+        birth belongs to what has caused it.
         """
         return self._life.cell.trace
 

@@ -95,18 +95,23 @@ class Container:
 
 
 class Baton:
-    """``next_task``: what is to be done next, asked by whoever dispatches."""
+    """Serves one run, or one after the other: its containers are kept until `close`."""
 
-    def __init__(self, next_task: Callable[[], Task]) -> None:
+    def __init__(self) -> None:
         self.main = threading.current_thread()
         self.spare: list[Container] = []
         self.lost = False
         self.recalls = 0
-        self._next_task = next_task
+        self._next_task: Callable[[], Task] | None = None
         self._recalled: Strand | None = None
         self._containers: list[Container] = []
 
+    def serve(self, next_task: Callable[[], Task]) -> None:
+        """``next_task``: what is to be done next, asked by whoever dispatches."""
+        self._next_task = next_task
+
     def next(self) -> Task:
+        assert self._next_task is not None
         return self._recalled or self._next_task()
 
     def pass_on(self) -> None:
@@ -127,9 +132,12 @@ class Baton:
             self._recalled = None
             self.lost = False
 
-    def close(self) -> list[str]:
-        """End all containers, when every strand has been run; the names of those that hang."""
-        hang = [each.thread.name for each in self._containers if each not in self.spare]
+    def hanging(self) -> list[str]:
+        """The threads that are still in a step, asked when every strand has been run."""
+        return [each.thread.name for each in self._containers if each not in self.spare]
+
+    def close(self) -> None:
+        """End all containers but those that hang: these end when they can."""
         for container in self._containers:
             container.closing = True
         for container in self.spare:
@@ -138,4 +146,3 @@ class Baton:
             container.thread.join()
         self._containers.clear()
         self.spare.clear()
-        return hang

@@ -32,6 +32,9 @@ class DeadLetters:
     def add(self, kind: str, to: Cell, sender: Cell | None, why: str) -> None:
         """One more. See `DeadLetter` for what the arguments mean."""
         if kind == DeadLetter.__kind__:
+            if why == "overflow":
+                with self._lock:
+                    self._missed += 1
             return
         with self._lock:
             self._counts[kind] += 1

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from actors.baton import Baton
 from actors.choices import Choices
 from actors.errors import ActorError, StopTimeout
 from actors.faults import Faults, Injected
@@ -52,9 +53,9 @@ class Options:
         if type(self.max_steps) is not int or self.max_steps < 1:
             raise ValueError(f"max_steps is a number, 1 or more, not {self.max_steps!r}")
 
-    def scheduler(self, choices: Choices) -> Scheduler:
+    def scheduler(self, choices: Choices, baton: Baton | None = None) -> Scheduler:
         """For one run."""
-        return Scheduler(choices, self.faults, self.preemption, self.max_steps)
+        return Scheduler(choices, self.faults, self.preemption, self.max_steps, baton)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, in what JSON has."""
@@ -114,11 +115,16 @@ def explore(
     how many runs may be spent on making the failure smaller; 0 for none. Returns None if no seed
     fails.
     """
-    for seed in range(seeds) if isinstance(seeds, int) else seeds:
-        scheduler, raised = attempt(test, Choices.seeded(seed), options)
-        if raised is not None:
-            name = target or f"{test.__module__}:{getattr(test, '__qualname__', 'test')}"
-            return _small(test, seed, scheduler, raised, options, name, shrinking)
+    with _one_processor(), contextlib.closing(Baton()) as baton:
+
+        def run(choices: Choices) -> tuple[Scheduler, BaseException | None]:
+            return attempt(test, choices, options, baton)
+
+        for seed in range(seeds) if isinstance(seeds, int) else seeds:
+            scheduler, raised = run(Choices.seeded(seed))
+            if raised is not None:
+                name = target or f"{test.__module__}:{getattr(test, '__qualname__', 'test')}"
+                return _small(run, seed, scheduler, raised, options, name, shrinking)
     return None
 
 
@@ -143,10 +149,10 @@ def replay(path: str | os.PathLike[str], test: Test | None = None) -> Failure | 
 
 
 def attempt(
-    test: Test, choices: Choices, options: Options
+    test: Test, choices: Choices, options: Options, baton: Baton | None = None
 ) -> tuple[Scheduler, BaseException | None]:
     """One run, and what it raised; what a signal raised meanwhile is raised here."""
-    scheduler = options.scheduler(choices)
+    scheduler = options.scheduler(choices, baton)
     with _undisturbed():
         system = System("simulated", simulation=scheduler)
         try:
@@ -163,7 +169,7 @@ def attempt(
 
 
 def _small(
-    test: Test,
+    run: Callable[[Choices], tuple[Scheduler, BaseException | None]],
     seed: int,
     scheduler: Scheduler,
     error: BaseException,
@@ -172,16 +178,16 @@ def _small(
     budget: int,
 ) -> Failure:
     def fails(values: list[int]) -> Outcome | None:
-        run, raised = attempt(test, Choices.replayed(values), options)
+        tried, raised = run(Choices.replayed(values))
         if type(raised) is not type(error):
             return None
-        return Outcome((run.steps, len(run.plan.injected)), run.choices.recorded)
+        return Outcome((tried.steps, len(tried.plan.injected)), tried.choices.recorded)
 
     if budget <= 0:
         return _failure(seed, scheduler, error, options, target, 0)
     shrunk = shrink(scheduler.choices.recorded, fails, budget)
     if shrunk is not None:
-        scheduler, again = attempt(test, Choices.replayed(shrunk.values), options)
+        scheduler, again = run(Choices.replayed(shrunk.values))
         if type(again) is type(error):
             return _failure(seed, scheduler, again, options, target, shrunk.runs)
     text = f"{type(error).__name__}: {error}"
@@ -213,26 +219,27 @@ def _failure(
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """No log; no garbage collection, since what it finds when depends on what ran before.
-
-    And one processor: threads that work one at a time hand over in half the time there.
-    """
+    """No log; no garbage collection, since what it finds when depends on what ran before."""
     logger = logging.getLogger("actors")
     before, logger.disabled = logger.disabled, True
     collects = gc.isenabled()
-    processors = os.sched_getaffinity(0)
     gc.disable()
-    os.sched_setaffinity(0, {_processor()})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, processors)
         if collects:
             gc.enable()
         logger.disabled = before
 
 
-def _processor() -> int:
-    """The one that this thread runs on just now."""
+@contextlib.contextmanager
+def _one_processor() -> Iterator[None]:
+    """Stay on the one that this runs on: threads that work one at a time hand over faster there."""
+    before = os.sched_getaffinity(0)
     with open("/proc/thread-self/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[36])
+        processor = int(file.read().rpartition(b")")[2].split()[36])
+    os.sched_setaffinity(0, {processor})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

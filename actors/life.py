@@ -318,6 +318,7 @@ class Life:
         """One batch of ready descriptors."""
         ready, self._ready = self._ready, None
         for watch, mask in poller.poll(0.0) if ready is None else ready:
+            self.cell.trace = self._system.next_trace()
             poller.dispatch(watch, mask)
             if self._mailbox.control is not None:
                 self._handle_control()

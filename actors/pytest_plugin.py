@@ -10,8 +10,8 @@ changes, and cannot use ``system`` themselves. The first seed that fails is made
 reported is the small run: its error with the traceback, its trace, and the command that repeats it.
 Without the mark ``system`` is a real one, stopped at the end of the test.
 
-Installed with the package; pytest finds it by itself. It imports the rest of the package only when
-a test needs it, so that other people's tests do not pay for it.
+Installed with the package; pytest finds it by itself, which costs each session the import of the
+package, a tenth of a second (`-p no:xenidc` spares it).
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-if TYPE_CHECKING:
-    from actors.explore import Failure, Options
-    from actors.system import System
+from actors.explore import Failure, Options, explore, replay
+from actors.faults import Faults
+from actors.system import System
+from actors.trace import Replay
 
 _MARK = "simulate"
 _SEEDS = 100
@@ -84,8 +85,6 @@ def system(request: pytest.FixtureRequest) -> Iterator[System | _NotYet]:
     if request.node.get_closest_marker(_MARK) is not None:
         yield _NotYet()  # pytest_pyfunc_call puts the system of each run in its place
         return
-    from actors.system import System  # noqa: PLC0415 - see above
-
     with System(request.node.name) as real:
         yield real
 
@@ -115,8 +114,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def _run(item: pytest.Function, seeds: range, options: Options) -> Failure | None:
-    from actors.explore import explore  # noqa: PLC0415 - see above
-
     arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}  # noqa: SLF001
     outcomes: list[BaseException] = []  # of a test that neither passes nor fails
 
@@ -145,22 +142,18 @@ def _run(item: pytest.Function, seeds: range, options: Options) -> Failure | Non
 
 
 def _replay(item: pytest.Function, path: Path, test: Callable[[System], None]) -> Failure | None:
-    from actors.explore import replay  # noqa: PLC0415 - see above
-    from actors.trace import Replay  # noqa: PLC0415
-
     try:
         target = Replay.load(path).target
         if target == item.nodeid:
             return replay(path, test)
     except (OSError, ValueError) as error:
-        pytest.fail(f"--simulate-replay: {error}", pytrace=False)
-    pytest.skip(f"{path} has recorded {target}")
+        text = f"--simulate-replay: {error}"
+    else:
+        pytest.skip(f"{path} has recorded {target}")
+    pytest.fail(text, pytrace=False)
 
 
 def _settings(mark: pytest.Mark) -> tuple[range, Options]:
-    from actors.explore import Options  # noqa: PLC0415 - see above
-    from actors.faults import Faults  # noqa: PLC0415
-
     given: dict[str, Any] = dict(mark.kwargs)
     if mark.args:
         pytest.fail("simulate takes its settings by name", pytrace=False)
@@ -175,7 +168,8 @@ def _settings(mark: pytest.Mark) -> tuple[range, Options]:
             faults = Faults(kinds=faults)
         return range(first, first + seeds), Options(faults, **given)
     except (TypeError, ValueError) as error:
-        pytest.fail(f"simulate: {error}", pytrace=False)
+        text = f"simulate: {error}"
+    pytest.fail(text, pytrace=False)
 
 
 def _report(item: pytest.Function, failure: Failure, replayed: Path | None) -> None:
@@ -184,7 +178,10 @@ def _report(item: pytest.Function, failure: Failure, replayed: Path | None) -> N
     lines = [str(failure), f"options: {json.dumps(record.options)}"]
     here = config.invocation_params.dir
     file, _, rest = item.nodeid.partition("::")
-    command = shlex.join(["pytest", f"{os.path.relpath(config.rootpath / file, here)}::{rest}"])
+    marks = [arg for arg in config.invocation_params.args if arg.startswith("-m")]
+    which = ["-m", config.getoption("markexpr")] if marks else []
+    node = f"{os.path.relpath(config.rootpath / file, here)}::{rest}"
+    command = shlex.join(["pytest", *which, node])
     cache = getattr(config, "cache", None)
     if replayed is None and cache is not None:
         name = re.sub(r"\W+", "_", item.nodeid)[-100:]

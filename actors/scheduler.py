@@ -81,6 +81,7 @@ class Scheduler:
         faults: what may go wrong; nothing unless given.
         preemption: the probability that a tell or an ask lets others go first.
         max_steps: after so many the run is given up as one that never settles.
+        baton: one that is kept from run to run, and closed by whoever made it.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Scheduler:
         faults: Faults = NO_FAULTS,
         preemption: float = 0.1,
         max_steps: int = 100_000,
+        baton: Baton | None = None,
     ) -> None:
         self.choices = Choices.seeded(choices) if isinstance(choices, int) else choices
         self.plan = FaultPlan(faults, self.choices)
@@ -106,7 +108,9 @@ class Scheduler:
         self._urgent: _Wait | None = None  # the same, if it is next whatever else is ready
         self._looking = False
         self._over = False
-        self.baton = Baton(self._next)
+        self.baton = Baton() if baton is None else baton
+        self.baton.serve(self._next)
+        self._keeps_baton = baton is not None
         self._system: System | None = None
 
     # --- for tests --------------------------------------------------------------------------------
@@ -214,7 +218,10 @@ class Scheduler:
             for wait in list(self._waiting):
                 self.resume(wait, SimulationOver())
             self.give_way()
-        return self.baton.close()
+        hanging = self.baton.hanging()
+        if not self._keeps_baton:
+            self.baton.close()
+        return hanging
 
     # --- what actors do ---------------------------------------------------------------------------
 

@@ -213,6 +213,7 @@ class System:
             if registered and name in self._names:
                 raise NameTaken(f"{name} is registered already in system {self.name}")
             cell = Cell(self, identity, name, actor_class, parent, shutdown)
+            cell.trace = self.next_trace() if here.cell is None else here.cell.trace
             cell.announces = announced
             cell.restarts = restarts
             life = cell.life = Life(cell, args, kwargs)

@@ -69,7 +69,7 @@ class LoopSleeper:
 
     def close(self) -> None:
         """Cancel what still runs in the loop, wait for it, and close the loop."""
-        tasks = asyncio.all_tasks(self._loop)
+        tasks = sorted(asyncio.all_tasks(self._loop), key=hash)  # simulated ones hash by number
         for task in tasks:
             task.cancel()
         try:
@@ -100,7 +100,7 @@ class LoopSleeper:
             self._waiter.set_result(True)
 
 
-async def _gather(tasks: set[asyncio.Task[Any]]) -> None:
+async def _gather(tasks: list[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -211,6 +211,22 @@ def test_a_subscriber_without_room_misses_some_and_that_is_counted() -> None:
         assert system.dead_letters.total == 5
 
 
+def test_what_a_subscriber_drops_for_newer_ones_is_missed_too() -> None:
+    class Dropping(Listener):
+        mailbox_count = 2
+        mailbox_policy = "drop_oldest"
+
+    gate = Gate()
+    with System() as system:
+        ref = gone(system)
+        listener = busy(system, gate, Dropping)
+        system.dead_letters.subscribe(listener)
+        for _ in range(5):
+            ref.tell(Say("x"))
+        assert (system.dead_letters.missed, system.dead_letters.total) == (3, 5)
+        gate.open()
+
+
 def test_a_subscriber_that_has_ended_is_forgotten() -> None:
     with listening() as (system, listener):
         ref = gone(system)

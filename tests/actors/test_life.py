@@ -17,6 +17,7 @@ from actors import (
     ExitReason,
     Fd,
     Message,
+    Ref,
     RemoteActorError,
     StartFailed,
     StopTimeout,
@@ -30,6 +31,7 @@ from tests.actors.parts import (
     Hold,
     Leave,
     Patient,
+    Pooled,
     Recorder,
     Say,
     Seen,
@@ -329,6 +331,233 @@ def test_descriptors_that_a_dead_handler_held_are_closed_at_once() -> None:
     os.set_blocking(read, False)
     assert os.read(read, 1) == b""  # the write end is gone
     os.close(read)
+
+
+# --- drain ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[Recorder, Pooled])
+def kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def drain(ref: Ref) -> None:
+    """Ask for it, and do not wait."""
+    with pytest.raises(StopTimeout):
+        ref.stop(timeout=0, drain=True)
+
+
+def test_a_drain_handles_what_is_queued_and_refuses_what_comes_later(kind: type[Recorder]) -> None:
+    gate, log = Gate(), list[str]()
+    with System() as system:
+        ref = busy(system, gate, kind, log)
+        ref.tell(Say("a"))
+        asked = ref.ask_future(Seen(), PATIENCE)
+        drain(ref)
+        ref.tell(Say("late"))
+        with pytest.raises(ActorDead, match="busy has ended"):
+            ref.ask(Say("late"))
+        assert ref.is_alive()
+        gate.open()
+        assert asked.result() == ["a"]
+        assert system.wait(ref).reason == ExitReason("shutdown")
+        assert system.dead_letters.by_kind == {Say.__kind__: 1}
+    assert log[1:] == ["busy stopped (shutdown)"]
+
+
+def test_a_drain_of_one_that_has_nothing_to_do_is_a_stop(kind: type[Recorder]) -> None:
+    with System() as system:
+        ref = system.start(kind)
+        ref.stop(drain=True)
+        ref.stop(drain=True)
+        assert system.wait(ref).reason == ExitReason("shutdown")
+
+
+def test_control_comes_first_while_it_drains(kind: type[Recorder]) -> None:
+    gates = [Gate(), Gate()]
+
+    class Held(kind):  # type: ignore[valid-type,misc]
+        def on_receive(self, message: Message) -> Any:
+            if message == Say("second gate"):
+                gates[1].pass_through()
+            return super().on_receive(message)
+
+    with System() as system:
+        ref = busy(system, gates[0], Held)
+        ref.tell(Say("second gate"))
+        asked = ref.ask_future(Seen(), PATIENCE)
+        drain(ref)
+        gates[0].open()
+        gates[1].wait_until_reached()
+        ref.tell(Say("control"), control=True)
+        gates[1].open()
+        assert asked.result() == ["second gate", "control"]
+
+
+def test_a_stop_or_a_kill_cuts_a_drain_short(kind: type[Recorder]) -> None:
+    for how, reason in (("stop", "shutdown"), ("kill", "killed")):
+        gates = [Gate(), Gate()]
+
+        class Held(kind):  # type: ignore[valid-type,misc]
+            gate_two = gates[1]
+
+            def on_receive(self, message: Message) -> Any:
+                if message == Say("second gate"):
+                    self.gate_two.pass_through()
+                return super().on_receive(message)
+
+        with System() as system:
+            ref = busy(system, gates[0], Held)
+            ref.tell(Say("second gate"))
+            never = ref.ask_future(Say("never"), PATIENCE)
+            drain(ref)
+            gates[0].open()
+            gates[1].wait_until_reached()
+            if how == "stop":
+                with pytest.raises(StopTimeout):
+                    ref.stop(timeout=0)
+            else:
+                ref.kill()
+            gates[1].open()
+            with pytest.raises(ActorDead):
+                never.result()
+            assert system.wait(ref).reason == ExitReason(reason)
+
+
+def test_what_fails_while_it_drains_ends_it(kind: type[Recorder]) -> None:
+    gate = Gate()
+    with System() as system:
+        ref = busy(system, gate, kind)
+        ref.tell(Fail())
+        ref.tell(Say("never"))
+        drain(ref)
+        gate.open()
+        assert system.wait(ref).reason.error == "ValueError"
+        assert system.dead_letters.total == 1
+
+
+def test_one_that_leaves_while_it_drains_has_left(kind: type[Recorder]) -> None:
+    gate = Gate()
+    with System() as system:
+        ref = busy(system, gate, kind)
+        ref.tell(Leave())
+        ref.tell(Say("never"))
+        drain(ref)
+        gate.open()
+        assert system.wait(ref).reason == ExitReason("normal")
+
+
+def test_what_was_put_aside_is_handled_in_a_drain_and_once_only(kind: type[Recorder]) -> None:
+    tries = list[str]()
+
+    class Shy(kind):  # type: ignore[valid-type,misc]
+        def on_receive(self, message: Message) -> Any:
+            if isinstance(message, Say):
+                tries.append(message.text)
+                if len(tries) < 3 or message.text == "never ready":
+                    self.stash()
+                return message.text
+            return super().on_receive(message)
+
+    with System() as system:
+        ref = system.start(Shy)
+        asked = ref.ask_future(Say("ready"), PATIENCE)
+        told = ref.ask_future(Say("never ready"), PATIENCE)
+        assert ref.ask(Seen()) == []
+        ref.stop(drain=True)
+        assert tries == ["ready", "never ready"] * 2
+        assert asked.result() == "ready"
+        with pytest.raises(ActorDead):
+            told.result()
+
+
+def test_what_it_tells_itself_while_it_drains_is_refused() -> None:
+    class Endless(Recorder):
+        def on_receive(self, message: Message) -> Any:
+            if isinstance(message, Say):
+                self.ref.tell(Say(""))
+                return None
+            return super().on_receive(message)
+
+    gate = Gate()
+    with System() as system:
+        ref = busy(system, gate, Endless)
+        for _ in range(3):
+            ref.tell(Say(""))
+        drain(ref)
+        gate.open()
+        system.wait(ref)
+        assert system.dead_letters.by_kind == {Say.__kind__: 3}
+
+
+def test_a_long_drain_of_a_pooled_actor_does_not_starve_others() -> None:
+    order, gate = list[str](), Gate()
+
+    class Slow(Pooled):
+        def on_receive(self, message: Message) -> Any:
+            order.append("it")
+            return super().on_receive(message)
+
+    class Other(Pooled):
+        def on_receive(self, message: Message) -> Any:
+            order.append("other")
+            return super().on_receive(message)
+
+    with System(workers=1) as system:
+        ref, other = busy(system, gate, Slow), system.start(Other)
+        for _ in range(5000):
+            ref.tell(Say(""))
+        asked = other.ask_future(Say("x"), PATIENCE)
+        drain(ref)
+        gate.open()
+        assert asked.result() == "x"
+        system.wait(ref)
+    assert 0 < order.index("other") < 4000
+
+
+def test_children_end_after_the_drain_of_their_parent() -> None:
+    log = list[str]()
+
+    class Mother(Recorder):
+        def on_start(self) -> None:
+            self.kid = self.start_child(Recorder, None, self.log, name="kid")
+
+        def on_receive(self, message: Message) -> Any:
+            if isinstance(message, Say):
+                self.log.append(self.kid.ask(message))
+                return None
+            return super().on_receive(message)
+
+    gate = Gate()
+    with System() as system:
+        ref = busy(system, gate, Mother, log)
+        ref.tell(Say("still here"))
+        drain(ref)
+        gate.open()
+        system.wait(ref)
+    assert log == [
+        "kid started",
+        "still here",
+        "kid stopped (shutdown)",
+        "busy stopped (shutdown)",
+    ]
+
+
+def test_a_subclass_that_orders_its_children_leaves_out_none() -> None:
+    log = list[str]()
+
+    class Mother(Recorder):
+        def on_start(self) -> None:
+            for name in "abc":
+                self.start_child(Recorder, None, self.log, name=name)
+
+        def stop_order(self) -> list[list[Any]]:
+            return [[child] for child in self._life.cell.children if child.name == "a"]
+
+    with System() as system:
+        system.start(Mother, None, log, name="p").stop()
+        assert system.tree() == "system main: 0 actors"
+    assert [line.split()[0] for line in log[3:]] == ["c", "b", "a", "p"]
 
 
 # --- kill -----------------------------------------------------------------------------------------

@@ -61,6 +61,34 @@ def test_pykkas_stop_waits_for_on_stop() -> None:
             ref.ask(Say(""))
 
 
+def test_pykkas_stop_comes_after_what_was_sent_before_and_before_what_is_sent_later() -> None:
+    gate = Gate()
+    with System() as system:
+        ref = start(system, gate)
+        ref.tell(Hold())
+        gate.wait_until_reached()
+        asks = [ref.ask(Say(text), block=False) for text in "abc"]
+        stopped = ref.stop(block=False)
+        late = ref.ask(Say("late"), block=False)
+        gate.open()
+        assert stopped.get(timeout=5) is True
+        assert [ask.get(timeout=5) for ask in asks] == ["a", "b", "c"]
+        with pytest.raises(pykka.ActorDeadError):
+            late.get(timeout=5)
+
+
+def test_a_pykka_stop_is_answered_though_the_actor_is_killed_meanwhile() -> None:
+    gate, shown = Gate(), list[Any]()
+    with System() as system:
+        ref = system.start(Exposed, shown, gate)
+        ref.tell(Hold())
+        gate.wait_until_reached()
+        stops = [shown[0].stop(block=False) for _ in range(2)]
+        ref.kill()
+        gate.open()
+        assert [stop.get(timeout=5) for stop in stops] == [True, True]
+
+
 def test_a_pykka_stop_that_comes_after_another_is_answered_too() -> None:
     gate = Gate()
     with System() as system:

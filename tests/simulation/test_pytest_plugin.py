@@ -60,9 +60,16 @@ def test_the_near_one_is_first(system):
 """
 
 
+@pytest.fixture(autouse=True)
+def _without_what_takes_a_second_to_load(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+
+
 def run(pytester: pytest.Pytester, text: str, *args: str) -> pytest.RunResult:
     pytester.makepyfile(test_it=text)
-    return pytester.runpytest_inprocess("-p", "no:randomly", *args)
+    return pytester.runpytest_inprocess(*args)
 
 
 def printed(result: pytest.RunResult) -> str:
@@ -277,14 +284,12 @@ def test_a_failure_is_reported_with_all_that_is_needed(pytester: pytest.Pytester
     text = printed(result)
     assert 'assert first_come(system)[0] == "near"' in text  # the test, and where it failed
     assert "assert 'far' == 'near'" in text
-    assert "- simulation call -" in text
+    assert "- Captured simulation call -" in text
     assert re.search(r"seed \d+, made small in \d+ runs: \d+ steps, faults: none", text)
     assert re.search(r'^options: \{.*"preemption": 0\.3', text, re.MULTILINE)
     told = [line.split(" s  ", 1)[1] for line in trace(text)]
-    far, near = (
-        told.index("box         receives Put('far') from far"),
-        told.index("box         receives Put('near') from the test"),
-    )
+    far = told.index("box         receives Put('far') from far")
+    near = told.index("box         receives Put('near') from the test")
     assert far < near
 
 
@@ -320,6 +325,16 @@ def test_the_printed_command_is_for_the_folder_that_one_is_in(pytester: pytest.P
     )
     assert "1 failed" in again.stdout
     assert trace(again.stdout) == trace(printed(first))
+
+
+def test_the_printed_command_selects_the_test_by_its_mark_if_that_was_asked_for(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeini("[pytest]\naddopts = -m 'not long'\nmarkers = long: takes long")
+    text = FAILING.replace("@pytest.mark.simulate", "@pytest.mark.long\n@pytest.mark.simulate")
+    arguments = command(run(pytester, text, "-m", "long and not wide"), "this run again")
+    assert arguments[:2] == ["-m", "long and not wide"]
+    run(pytester, text, *arguments).assert_outcomes(failed=1)
 
 
 def test_a_parameter_may_have_any_name(pytester: pytest.Pytester) -> None:
@@ -464,8 +479,7 @@ def test_a_mark_that_makes_no_sense(pytester: pytest.Pytester, mark: str, text: 
             "takes the fixture `system`",
         ),
         (
-            "@pytest.fixture\ndef box(system): return system.start(Box)\n"
-            "@mark\ndef test_it(system, box): pass",
+            "@pytest.fixture\ndef box(system): return system.x\n@mark\ndef test_it(system, box): 1",
             "which fixtures cannot use",
         ),
     ],
