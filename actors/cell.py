@@ -197,11 +197,15 @@ class Cell:
         if system.simulation is not None:
             claim = False
             system.simulation.on_ask(self, message)
-        verdict = self.mailbox.put(envelope, claim)
-        if verdict is CLAIMED:
-            assert self.life is not None
-            system.runtime.lend(self.life, future)
-        elif verdict is not ACCEPTED:
+        try:
+            verdict = self.mailbox.put(envelope, claim)
+            if verdict is CLAIMED:
+                assert self.life is not None
+                system.runtime.lend(self.life, future)
+        except BaseException:
+            self._reclaim(claim)
+            raise
+        if verdict is not ACCEPTED and verdict is not CLAIMED:
             self._not_accepted(envelope, verdict, patience)
 
     def pack(self, message: Message) -> Packet:
@@ -283,12 +287,21 @@ class Cell:
         packet = Packet(_SHUTDOWN) if plain else encode(Shutdown(drain, reason))
         envelope = Envelope(Shutdown.__kind__, packet, future)
         claim = claim and self.pooled and self.system.simulation is None
-        verdict = self.mailbox.put_control(envelope, claim)
-        if verdict is CLAIMED:
-            assert self.life is not None
-            self.system.runtime.lend(self.life, None)
-        elif verdict is CLOSED:
+        try:
+            verdict = self.mailbox.put_control(envelope, claim)
+            if verdict is CLAIMED:
+                assert self.life is not None
+                self.system.runtime.lend(self.life, None)
+        except BaseException:
+            self._reclaim(claim)
+            raise
+        if verdict is CLOSED:
             self.refuse(envelope)
+
+    def _reclaim(self, claim: bool) -> None:
+        """Ctrl-C has hit whoever has claimed it, perhaps before it was run."""
+        if claim and self.life is not None:
+            self.system.runtime.reclaim(self.life)
 
     def stop(self, timeout: float | None, *, drain: bool = False) -> None:
         """See `Ref.stop`."""

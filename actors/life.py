@@ -62,6 +62,7 @@ class Life:
         "_replies_later",
         "_sleeper",
         "_stashed",
+        "_stopped",
         "_system",
         "_timers",
         "alarm",
@@ -88,6 +89,7 @@ class Life:
         self._envelope: Envelope | None = None  # what on_receive is busy with
         self._replies_later = False
         self._stashed = False
+        self._stopped = False  # on_stop has been called
         self._phase = _UNBORN
         self._born = False
         self._drained: ExitReason | None = None  # why it ends when no data is left
@@ -228,12 +230,17 @@ class Life:
                 return self._come_to_life()
             return self._depart()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this actor alone
-            if self._phase in (_ENDING, _ENDED):  # the end itself cannot be done again
-                logger.critical("%s could not end", self.cell.name, exc_info=True)
-                return DONE
-            return self._begin_to_end(self._failed(error))
+            if self._phase in (_UNBORN, _LIVE):
+                return self._begin_to_end(self._failed(error))
+            if isinstance(error, KeyboardInterrupt):  # meant for the one who runs it; it goes on
+                self.interrupt = error
+                return NOW
+            logger.critical("%s could not end", self.cell.name, exc_info=True)
+            return DONE
 
     def _come_to_life(self) -> float:
+        if self._over():  # it was killed before it could begin
+            return self._begin_to_end(self.ending or KILLED)
         assert self._arguments is not None
         args, kwargs = self._arguments
         self._arguments = None
@@ -352,7 +359,8 @@ class Life:
             if type(value) is CoroutineType:
                 value = self._complete(value)
             if simulation is not None:
-                simulation.after_receive(cell, envelope)
+                answers = future is not None and not (self._replies_later or self._stashed)
+                simulation.after_receive(cell, envelope, value, answered=answers)
             if self._stashed:
                 self._put_aside(message, envelope)
             elif future is not None and not self._replies_later:
@@ -413,12 +421,12 @@ class Life:
 
     def _begin_to_end(self, reason: ExitReason) -> float:
         """No more messages; the children next."""
-        self._phase = _ENDING
+        self._leaving = {}
         self._reason = reason
+        self._phase = _ENDING
         self.cell.close()
         if not self._born:
             self.cell.cause = self._failure
-        self._leaving = {}
         self._groups = deque([[cell] for cell in reversed(self.cell.children)])
         if self._actor is not None:
             self._finally(self._order_children)
@@ -433,13 +441,16 @@ class Life:
 
     def _depart(self) -> float:
         """Wait for one group of children after the other, then go."""
+        if not self._mailbox.closed:
+            self.cell.close()
         self._mailbox.heed()
         leaving, children = self._leaving, self.cell.children
         assert leaving is not None
         while leaving or self._groups:
             if not leaving:
-                for child in self._groups.popleft():
+                for child in self._groups[0]:
                     leaving[child] = self._dismiss(child)
+                self._groups.popleft()
             now = self._system.now()
             for child, deadline in list(leaving.items()):
                 if child in children and now >= deadline:
@@ -459,8 +470,9 @@ class Life:
         return FOREVER if child.shutdown is None else self._system.now() + child.shutdown
 
     def _die(self) -> None:
-        actor = self._actor
-        if self._born and actor is not None:
+        actor, born = self._actor, self._born
+        if actor is not None and born and not self._stopped:
+            self._stopped = True
             actor.exit_reason = self._reason
             error = self._failure
             if error is not None:
@@ -472,7 +484,7 @@ class Life:
             self._poller.close()
         if isinstance(self._sleeper, LoopSleeper):
             self._finally(self._sleeper.close)
-        self._actor = self._failure = self._poller = None
+        self._actor = self._failure = self._poller = self._sleeper = None
         self._phase = _ENDED
         cell, reason = self.cell, self._reason
         cell.fail_pending()

@@ -8,7 +8,8 @@ aside (`stash`), which count for the bounds until they are taken again.
 
 Who wakes whom: one consumer takes. Before it rests it arms the mailbox; the first put, poke or
 close after that disarms it and calls ``wake`` once, under the lock. A put with ``claim`` does not
-call it: CLAIMED tells the putter that the consumer rests and is now the putter's to run.
+call it: CLAIMED tells the putter that the consumer rests and is now the putter's to run; `owner` is
+then its thread, so that it can be told whose the consumer is if that thread is interrupted.
 
 Corner cases: a lane is None until something is in it, since most of very many actors are idle, and
 an empty deque costs as much as the rest of an actor. Taking data needs no lock: one end of a deque
@@ -20,7 +21,7 @@ does not handle it, since the closer may have looked for `current` too early.
 from __future__ import annotations
 
 import enum
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -97,6 +98,7 @@ class Mailbox:
         "current",
         "data",
         "most",
+        "owner",
         "refuses",
         "wake",
     )
@@ -108,6 +110,7 @@ class Mailbox:
         self.current: Envelope | None = None
         self.wake = wake  # replaced by the consumer, never while armed
         self.most = 0  # the largest number of data envelopes so far
+        self.owner = 0  # ident of the thread that runs the consumer, if it shares threads
         self._stash: deque[Envelope] | None = None
         self._room: deque[Releasable] | None = None  # who waits for room, the first first
         self._count = count
@@ -148,9 +151,12 @@ class Mailbox:
             if depth >= self.most:
                 self.most = depth + 1
             if self._armed:
-                self._armed = False
                 if claim:
+                    ident = get_ident()
+                    self._armed = False
+                    self.owner = ident
                     return CLAIMED
+                self._armed = False
                 self.wake()
             return ACCEPTED
 
@@ -163,9 +169,12 @@ class Mailbox:
                 self.control = deque()
             self.control.append(envelope)
             if self._armed:
-                self._armed = False
                 if claim:
+                    ident = get_ident()
+                    self._armed = False
+                    self.owner = ident
                     return CLAIMED
+                self._armed = False
                 self.wake()
             return ACCEPTED
 
@@ -268,14 +277,20 @@ class Mailbox:
     def arm(self) -> bool:
         """Have the next put call ``wake``. False, and not armed, if there is no reason to rest."""
         with self._lock:
-            self._armed = not (self.control or self._signal or self.data)
-            return self._armed
+            if self.control or self._signal or self.data:
+                return False
+            self._armed = True
+            self.owner = 0
+            return True
 
     def arm_control(self) -> bool:
         """Like `arm`, for a consumer that takes no data yet: it is no reason to stay awake."""
         with self._lock:
-            self._armed = not (self.control or self._signal)
-            return self._armed
+            if self.control or self._signal:
+                return False
+            self._armed = True
+            self.owner = 0
+            return True
 
     def disarm(self) -> bool:
         """Back from sleep. False if ``wake`` was called meanwhile, or there was no sleep."""

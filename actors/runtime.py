@@ -53,6 +53,9 @@ class Runtime(Protocol):
     def lend(self, life: Life, until: Future | None) -> None:
         """Run a pooled life in the calling thread: it rested, and was claimed by a put."""
 
+    def reclaim(self, life: Life) -> None:
+        """The calling thread was interrupted: if it was to run this life, somebody else has to."""
+
     def keep(self, thread: threading.Thread) -> None:
         """The thread of an actor that ends has more to do: `close` waits for it."""
 

@@ -203,6 +203,10 @@ class Scheduler:
         """Never: in a simulation nobody claims an actor."""
         raise AssertionError(f"{life.cell.name} was claimed for {until}")
 
+    def reclaim(self, life: Life) -> None:
+        """Never: in a simulation nobody claims an actor."""
+        raise AssertionError(f"{life.cell.name} was to be reclaimed")
+
     def keep(self, thread: threading.Thread) -> None:
         """Never: nobody claims an actor, so no thread has more to do."""
         raise AssertionError(f"{thread.name} was to be kept")
@@ -261,11 +265,13 @@ class Scheduler:
         if self._strikes("crash_before", cell):
             raise InjectedCrash(f"it was to crash before it handled {type(message).__name__}")
 
-    def after_receive(self, cell: Cell, envelope: Envelope) -> None:
-        """A handler has returned; its answer has not been sent."""
+    def after_receive(self, cell: Cell, envelope: Envelope, value: Any, *, answered: bool) -> None:
+        """A handler has returned ``value``; if that is the answer, it has not been sent yet."""
         if self._strikes("crash_after", cell):
             kind = envelope.kind.rpartition(".")[2]
             raise InjectedCrash(f"it was to crash after it handled {kind}")
+        if answered:
+            self._note("answers", value, _name(envelope.sender))
 
     def on_end(self, cell: Cell, reason: ExitReason) -> None:
         """An actor has ended."""

@@ -97,7 +97,7 @@ class CountChildren(Message, kind="actors.count_children"):
 
 class ChildStatus(Message, kind="actors.child_status"):
     """``state``: "running", "starting", "restarting" (its last start failed, or it waits for its
-    backoff), "stopping" or "stopped". ``ref``: None unless it runs or is stopping.
+    backoff), "stopping" or "stopped". ``ref``: None unless it runs, is just starting or stopping.
     """
 
     name: str

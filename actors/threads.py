@@ -13,7 +13,9 @@ life that goes on and on after a while, so that all get their turn. One alarm th
 the first timer of a pooled actor, pokes those whose time has come.
 
 Corner case: Ctrl-C arrives in the main thread. If that runs a lent life just then, the actor that
-was hit ends like any that raises, and KeyboardInterrupt goes on to the one who asked.
+was hit ends like any that raises, and KeyboardInterrupt goes on to the one who asked. If it comes
+between two steps the life is given to the pool: no bytecode of ours lies between the two stores, or
+the store and the call, by which a life changes hands.
 """
 
 from __future__ import annotations
@@ -159,12 +161,20 @@ class Threads:
                 self._kept.discard(threading.current_thread())
         return heir
 
+    def reclaim(self, life: Life) -> None:
+        """See `Runtime`."""
+        mailbox = life.cell.mailbox
+        if mailbox.owner == get_ident():
+            mailbox.owner = 0
+            self._schedule(life)
+
     def _schedule(self, life: Life) -> None:
         self._ready.put(life)
-        if len(self._workers) < self._size:
-            self._hire()
+        self._hire()
 
     def _hire(self) -> None:
+        if len(self._workers) >= self._size:
+            return
         with self._lock:
             number = len(self._workers)
             if number < self._size:
@@ -178,14 +188,18 @@ class Threads:
 
     def _run(self, life: Life, until: Future | None) -> None:
         """Steps of a pooled life that is ours, until it rests or others are to have a turn."""
-        outer, here.cell = here.cell, life.cell
-        ident = get_ident()
-        before = self._at_work.get(ident)
-        self._at_work[ident] = life.cell
+        outer, mailbox = here.cell, life.cell.mailbox
+        before, ident = None, 0
         try:
+            ident = get_ident()
+            mailbox.owner = ident
+            here.cell = life.cell
+            before = self._at_work.get(ident)
+            self._at_work[ident] = life.cell
             for _ in range(_TURNS):
                 wait = life.step()
                 if wait == DONE:
+                    mailbox.owner = 0
                     life.cell.release_parent()
                     return
                 if wait != NOW:
@@ -195,7 +209,12 @@ class Threads:
                         return
                 elif until is not None and until.settled:
                     break
-            self._schedule(life)
+            self._hire()
+            mailbox.owner = 0
+            self._ready.put(life)
+        except BaseException:
+            self.reclaim(life)
+            raise
         finally:
             here.cell = outer
             self._at_work[ident] = before

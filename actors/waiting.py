@@ -32,18 +32,16 @@ _BATCH = 64  # events per poll: bounds what is dispatched before the mailbox has
 class Sleeper:
     """`wait` returns when `wake` has been called, once per call. ``token``: a lock, not held."""
 
-    __slots__ = ("_token",)
+    __slots__ = ("_token", "wake")
 
     def __init__(self, token: Lock) -> None:
         self._token = token
         self._token.acquire()
+        self.wake = token.release  # itself: no Ctrl-C comes between a call of it and its effect
 
     def wait(self, timeout: float | None) -> bool:
         """Whether a wake has come within ``timeout`` seconds (None: however long it takes)."""
         return acquire_within(self._token, timeout)
-
-    def wake(self) -> None:
-        self._token.release()
 
 
 class LoopSleeper:

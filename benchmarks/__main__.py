@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from benchmarks import actors, nbd, recovery, round_trip
+from benchmarks import actors, event_channels, nbd, recovery, round_trip
 
-PARTS = ("actors", "round-trip", "nbd", "recovery")
+PARTS = ("actors", "event-channels", "round-trip", "nbd", "recovery")
 
 
 def main(argv: list[str]) -> int:
@@ -28,6 +28,8 @@ def main(argv: list[str]) -> int:
     print(f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}")
     if "actors" in parts:
         actors.run(options.rounds)
+    if "event-channels" in parts:
+        event_channels.run(options.rounds)
     if "round-trip" in parts:
         round_trip.run(options.rounds)
     if "nbd" in parts:

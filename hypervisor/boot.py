@@ -96,10 +96,11 @@ class _Door(Actor):
                 self._guest.answered(frame)
             case hc.Ping(number):
                 self._guest.send(hc.Pong(number))
-            case hc.PeerState() if self._program is not None:
-                self._program.tell(frame, control=True)
-            case hc.PeerState():
-                self._early.append(frame)
+            case hc.PeerState() | hc.PortBound() | hc.PortClosed():
+                if self._program is None:
+                    self._early.append(frame)
+                else:
+                    self._program.tell(frame, control=True)
             case hc.Shutdown():
                 threading.Thread(target=self._stop_program, name="shutdown").start()
 

@@ -57,7 +57,7 @@ class _Domain(Actor):
         returns = reason.kind != "shutdown" and (
             self._restart == "permanent" or (self._restart == "transient" and failed)
         )
-        self._hypervisor.ask(hc.DestroyDomain(self._domid, str(reason), returns))
+        self._hypervisor.ask(hc.DestroyDomain(self._domid, str(reason), returns, failed))
 
 
 class ThreadDomain(_Domain):
@@ -70,7 +70,7 @@ class ThreadDomain(_Domain):
             runner, program = load(self._program)
             self._child = self.start_child(runner, guest, program, self._args, name=self._name)
         except StartFailed as failure:
-            self._hypervisor.ask(hc.DestroyDomain(self._domid, "it could not start", True))
+            self._hypervisor.ask(hc.DestroyDomain(self._domid, "it could not start", True, True))
             raise DomainStartError(
                 self._name, failure.error, failure.text, failure.traceback
             ) from failure
@@ -80,7 +80,7 @@ class ThreadDomain(_Domain):
 
     def on_receive(self, message: Message) -> Any:
         match message:
-            case hc.PeerState():
+            case hc.PeerState() | hc.PortBound() | hc.PortClosed():
                 self._child.tell(message, control=True)
             case hc.Kill(text):
                 self.exit(ExitReason("error", "DomainKilled", text, ""))
@@ -127,7 +127,7 @@ class ProcessDomain(_Domain):
             self._pool.tell(Refill())
         except BaseException:
             self._end_process()
-            self._hypervisor.ask(hc.DestroyDomain(self._domid, "it could not start", True))
+            self._hypervisor.ask(hc.DestroyDomain(self._domid, "it could not start", True, True))
             raise
         assert self._process is not None
         self.watch(self._socket.fileno(), self._on_frame)
@@ -161,7 +161,7 @@ class ProcessDomain(_Domain):
 
     def on_receive(self, message: Message) -> Any:
         match message:
-            case hc.PeerState():
+            case hc.PeerState() | hc.PortBound() | hc.PortClosed():
                 self._send(message)
             case hc.Kill(text):
                 self.exit(ExitReason("error", "DomainKilled", text, ""))

@@ -19,12 +19,32 @@ class BadGrant(HypercallError):
     """The grant reference does not exist, or is not for the calling domain."""
 
 
+class GrantInUse(HypercallError):
+    """The grant is mapped, or was granted on: its owner waits for that to end, or revokes it."""
+
+
+class QuotaExceeded(HypercallError):
+    """The calling domain has as much of that as it may have. Nobody else is affected."""
+
+
 class GrantRevoked(HypervisorError):
     """The granter took its memory back; nothing done here reaches it any more."""
 
 
 class BadPort(HypercallError):
     """The event channel port does not exist, or is not for the calling domain to bind."""
+
+
+class StalePort(BadPort):
+    """That port was closed since, or its peer closed the other end. Nothing was signalled."""
+
+
+class NotPermitted(HypercallError):
+    """Only the control domain may do that."""
+
+
+class VirqBound(HypercallError):
+    """The domain has bound that virtual IRQ to a port already."""
 
 
 class StaleEpoch(HypercallError):

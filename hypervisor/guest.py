@@ -2,75 +2,27 @@
 
 A `Guest` is made by the hypervisor for one domain, and speaks for that domain alone. The same
 methods work in thread placement (`LocalGuest`: asks the hypervisor's actor) and in process
-placement (`SocketGuest` in boot.py: frames on a socket). `EventChannel` is a port with its two
-signals.
-
-Who wakes whom: `EventChannel.send` makes the other end's eventfd readable, without the hypervisor.
+placement (`SocketGuest` in boot.py: frames on a socket). A port that is opened here is an
+`EventChannel` (channel_end.py), whose events never pass through the hypervisor.
 """
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from actors import Fd, Message, Ref
 from hypervisor import errors
 from hypervisor import hypercalls as hc
+from hypervisor.channel_end import EventChannel, new_event, raise_event
 from hypervisor.memory import Mapping, Region
+from hypervisor.port_effects import PortInfo, PortStatus, Virq
 
 _TIMEOUT = (
     10.0  # seconds for a hypercall: it never waits for a peer, so this is a fault, not a delay
 )
-
-
-class EventChannel:
-    """One end of an event channel: a port number, and the two eventfds behind it."""
-
-    def __init__(self, port: int, mine: Fd, theirs: Fd) -> None:
-        self.port = port
-        self._mine = mine
-        self._theirs = theirs
-        self._their_number = theirs.fileno()
-
-    def fileno(self) -> int:
-        """The descriptor that is readable while an event is pending at this end."""
-        return self._mine.fileno()
-
-    def send(self) -> None:
-        """Raise an event at the other end. Events coalesce; this never blocks."""
-        raise_event(self._their_number)
-
-    def clear(self) -> None:
-        """Take the pending event, if any."""
-        clear_event(self._mine.fileno())
-
-    def close_signals(self) -> None:
-        """Close the descriptors; the port itself is closed by `Guest.close_port`. Idempotent."""
-        self._their_number = -1
-        self._mine.close()
-        self._theirs.close()
-
-
-def new_event() -> Fd:
-    """An eventfd in the form that event channels use: non-blocking, closed on exec."""
-    return Fd(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-
-
-def raise_event(number: int) -> None:
-    """Make the eventfd readable. One that is full is readable already."""
-    try:
-        os.eventfd_write(number, 1)
-    except BlockingIOError:
-        return
-
-
-def clear_event(number: int) -> None:
-    """Make the eventfd not readable."""
-    try:
-        os.eventfd_read(number)
-    except BlockingIOError:
-        return
 
 
 class Guest(ABC):
@@ -129,20 +81,98 @@ class Guest(ABC):
         mapping.close()
         self.hypercall(hc.UnmapGrantRef(granter, gref))
 
-    def alloc_unbound(self, remote: int, wake: Fd) -> EventChannel:
-        """A port that ``remote`` may bind. Its events make ``wake``, an eventfd of ours, readable:
-        as in Xen, many ports may share one upcall. ``wake`` stays the caller's.
-        """
-        return _channel(self.hypercall(hc.AllocUnbound(remote, wake)))
+    def alloc_unbound(self, remote: int, wake: Fd | None = None) -> EventChannel:
+        """A port that ``remote`` may bind, in the epoch that it is told.
 
-    def bind_interdomain(self, remote: int, remote_port: int) -> EventChannel:
-        """Bind a new port to ``remote_port`` of domain ``remote``."""
-        return _channel(self.hypercall(hc.BindInterdomain(remote, remote_port)))
+        Its events make ``wake``, an eventfd of ours, readable; without one it gets its own. Many
+        ports may share one, as in Xen many share one upcall, if none of them is masked; who held
+        such a port once can still make it readable. ``wake`` stays the caller's.
+
+        Raises:
+            QuotaExceeded: this domain has as many ports as it may have; so for all that open one.
+        """
+        return self._open(lambda mine: hc.AllocUnbound(remote, mine), wake)
+
+    def reoffer(self, channel: EventChannel, epoch: int, wake: Fd | None = None) -> EventChannel:
+        """After `PortClosed`: let the remote bind the port again, in its new epoch.
+
+        Returns the end anew; the old one is closed. An event that nobody has consumed goes along.
+
+        Raises:
+            StalePort: the epoch is not that of the close.
+            BadPort: the port does not wait for that.
+            HypercallError: the remote domain is dead.
+        """
+        again = self._open(lambda mine: hc.Reoffer(channel.port, epoch, mine), wake)
+        if channel.consume():
+            raise_event(again.fileno())
+        channel.close_signals()
+        return again
+
+    def bind_interdomain(self, remote: int, remote_port: int, remote_epoch: int) -> EventChannel:
+        """Bind a new port to ``remote_port`` of domain ``remote``. It has a first event already.
+
+        Raises:
+            BadPort: no such port, bound already, or meant for another domain.
+            StalePort: that epoch of it is over.
+        """
+        return _channel(self.hypercall(hc.BindInterdomain(remote, remote_port, remote_epoch)))
+
+    def bind_virq(self, virq: Virq, wake: Fd | None = None) -> EventChannel:
+        """A port that a virtual IRQ is raised on.
+
+        Raises:
+            NotPermitted: it is global, and this is not domain 0.
+            VirqBound: it is bound already.
+        """
+        return self._open(lambda mine: hc.BindVirq(virq, mine), wake)
+
+    def bind_ipi(self, wake: Fd | None = None) -> EventChannel:
+        """A port that this domain sends on to itself."""
+        return self._open(hc.BindIpi, wake)
 
     def close_port(self, channel: EventChannel) -> None:
-        """Close this end."""
+        """Close this end; the owner of the other is told."""
         channel.close_signals()
-        self.hypercall(hc.ClosePort(channel.port))
+        self.hypercall(hc.ClosePort(channel.port, channel.epoch))
+
+    def reset_ports(self) -> None:
+        """Close every port of this domain; `EventChannel.close_signals` remains to be called."""
+        self.hypercall(hc.ResetPorts())
+
+    def port_status(self, port: int, of: int | None = None) -> PortInfo:
+        """What is at the other end of a port of this domain; domain 0 may ask of any.
+
+        Raises:
+            NotPermitted: it is another domain's.
+        """
+        said = self.hypercall(hc.PortStatus(self.domid if of is None else of, port))
+        return PortInfo(
+            PortStatus(said.status),
+            said.remote,
+            said.remote_port,
+            None if said.virq is None else Virq(said.virq),
+            said.priority,
+        )
+
+    def set_priority(self, channel: EventChannel, priority: int) -> None:
+        """0 is served first, 15 last, 7 is the default; see `Upcalls` for who serves."""
+        self.hypercall(hc.SetPriority(channel.port, channel.epoch, priority))
+
+    def set_timer(self, seconds: float | None) -> None:
+        """Have the virtual IRQ TIMER once in so many seconds, and not what was asked for before.
+
+        None: not at all.
+        """
+        self.hypercall(hc.SetTimer(None if seconds is None else float(seconds)))
+
+    def _open(self, call: Callable[[Fd], Message], wake: Fd | None) -> EventChannel:
+        own = new_event() if wake is None else wake
+        try:
+            return _channel(self.hypercall(call(own)))
+        finally:
+            if wake is None:
+                own.close()
 
     def advertise(self, device: str) -> None:
         """This domain serves ``device`` from now on."""
@@ -181,4 +211,4 @@ def unwrap(answer: Any) -> Any:
 
 
 def _channel(port: hc.Port) -> EventChannel:
-    return EventChannel(port.port, port.mine, port.theirs)
+    return EventChannel(port.port, port.epoch, port.mine, port.theirs)

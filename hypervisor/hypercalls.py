@@ -59,30 +59,94 @@ class UnmapGrantRef(Message):
 class AllocUnbound(Message):
     """A port for ``remote`` to bind. ``wake``: the eventfd that shall be signalled at our end.
 
-    Answered by `Port`.
+    Answered by `Port`, as the other three that open a port are. ``theirs`` is there already: what
+    is sent before the bind waits in it for who binds.
     """
 
     remote: int
     wake: Fd
 
 
+class Reoffer(Message):
+    """Let the remote bind the port again after `PortClosed`, whose epoch this is; a fresh ``wake``.
+
+    Answered by `Port`.
+    """
+
+    port: int
+    epoch: int
+    wake: Fd
+
+
 class BindInterdomain(Message):
-    """Bind to ``remote_port`` of ``remote``. Answered by `Port`."""
+    """Bind to ``remote_port`` of ``remote``, in the epoch that ``remote`` was told."""
 
     remote: int
     remote_port: int
+    remote_epoch: int
+
+
+class BindVirq(Message):
+    """Have a virtual IRQ (port_effects.Virq) on a new port."""
+
+    virq: int
+    wake: Fd
+
+
+class BindIpi(Message):
+    """A port that this domain sends on to itself."""
+
+    wake: Fd
 
 
 class Port(Message):
-    """A port, the eventfd that wakes this end, and the eventfd that wakes the other."""
+    """A port, the eventfd that wakes this end, and the one that wakes the other; None: a virq's."""
 
     port: int
+    epoch: int
     mine: Fd
-    theirs: Fd
+    theirs: Fd | None
 
 
 class ClosePort(Message):
     port: int
+    epoch: int
+
+
+class ResetPorts(Message):
+    """Close every port of this domain."""
+
+
+class SetPriority(Message):
+    port: int
+    epoch: int
+    priority: int
+
+
+class PortStatus(Message):
+    """What is port ``port`` of domain ``of``? Answered by `PortIs`."""
+
+    of: int
+    port: int
+
+
+class PortIs(Message):
+    """See port_effects.PortInfo."""
+
+    status: int
+    remote: int | None
+    remote_port: int | None
+    virq: int | None
+    priority: int
+
+
+class SetTimer(Message):
+    """Raise this domain's virtual IRQ TIMER once, in so many seconds; None: not at all.
+
+    It takes the place of the one before.
+    """
+
+    seconds: float | None
 
 
 class Advertise(Message):
@@ -132,18 +196,24 @@ class Refused(Message):
 
 
 class CreateDomain(Message):
-    """Answered by the domid. ``door`` gets the domain's `PeerState` and `Probe` messages."""
+    """Answered by the domid. ``door`` gets what happens to the domain: `PeerState`, `PortBound`,
+    `PortClosed`, `Probe`, `Kill`.
+    """
 
     name: str
     door: Ref
 
 
 class DestroyDomain(Message):
-    """The domain has ended; ``returns``: its supervisor will start it again."""
+    """The domain has ended; ``returns``: its supervisor will start it again.
+
+    ``crashed``: by a failure, so that domain 0 gets the virtual IRQ DOM_EXC.
+    """
 
     domid: int
     reason: str
     returns: bool
+    crashed: bool
 
 
 class Hypercall(Message):
@@ -163,6 +233,27 @@ class PeerState(Message):
     epoch: int
     state: str
     details: Any
+
+
+class PortBound(Message):
+    """The remote has bound a port of this domain. Who does not care ignores it."""
+
+    port: int
+    epoch: int
+    remote: int
+    remote_port: int
+
+
+class PortClosed(Message):
+    """The remote closed its end: the port is unbound, in a new ``epoch``. See `Reoffer`.
+
+    ``died``: nobody can ever bind it. Who does not care ignores it, and closes his end.
+    """
+
+    port: int
+    epoch: int
+    remote: int
+    died: bool
 
 
 class Probe(Message):

@@ -1,9 +1,9 @@
 """The hypervisor: one actor around the pure tables of a machine.
 
-It owns the grant tables, the event channel table and the bus, and the descriptors that are behind
-their entries. It never blocks and never asks anybody: domains ask it (`Hypercall`), and it tells
-the door of a domain (`CreateDomain.door`) what happens to that domain. Only control passes here; a
-signal or a request never does.
+It owns the grant tables, the event channel table (in ports.py) and the bus, and the descriptors
+that are behind their entries. It never blocks and never asks anybody: domains ask it (`Hypercall`),
+and it tells the door of a domain (`CreateDomain.door`) what happens to that domain. Only control
+passes here; a signal or a request never does.
 
 Corner case: a domain's door may be dead already when a notification is for it. That is a counted
 dead letter and nothing else: the door's own end sends `DestroyDomain`, which settles all it had.
@@ -15,13 +15,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors import Actor, Down, Fd, Message, Ref
+from actors import Actor, Down, Fd, Message, Ref, Timer
 from hypervisor import hypercalls as hc
 from hypervisor.bus import Bus, Notice
 from hypervisor.errors import BadGrant, HypercallError
-from hypervisor.event_channels import EventChannels
 from hypervisor.grant_table import GrantTable
-from hypervisor.guest import new_event
+from hypervisor.port_effects import CONTROL_DOMAIN, Virq
+from hypervisor.ports import Ports
+from hypervisor.store_actor import Introduce, Put, Release, Remove
+from hypervisor.store_mirror import picture
+
+_NO_QUOTA = 1 << 31  # domain 0 is the machine itself
+_LONGEST_TIMER = 30 * 86400.0  # seconds
 
 
 @dataclass
@@ -29,9 +34,7 @@ class _Domain:
     name: str
     door: Ref
     grants: GrantTable[Fd] = field(init=False)
-
-
-Signals = tuple[Fd, Fd]  # (the allocating end's eventfd, the binding end's)
+    timer: Timer | None = None
 
 
 class Hypervisor(Actor):
@@ -39,9 +42,13 @@ class Hypervisor(Actor):
 
     pooled = True
 
+    def __init__(self, store: Ref, port_quota: int) -> None:
+        super().__init__()
+        self._store = store
+        self._ports = Ports(port_quota, self._tell)
+
     def on_start(self) -> None:
         self._domains: dict[int, _Domain] = {}
-        self._ports: EventChannels[Signals] = EventChannels()
         self._bus = Bus()
         self._next_domid = 0
         self._table: dict[type[Message], Callable[[int, Any], Any]] = {
@@ -50,9 +57,8 @@ class Hypervisor(Actor):
             hc.EndAccess: self._end_access,
             hc.MapGrantRef: self._map_grant_ref,
             hc.UnmapGrantRef: self._unmap_grant_ref,
-            hc.AllocUnbound: self._alloc_unbound,
-            hc.BindInterdomain: self._bind_interdomain,
-            hc.ClosePort: self._close_port,
+            **self._ports.handlers(),
+            hc.SetTimer: self._set_timer,
             hc.Advertise: lambda domid, call: self._notify(self._bus.advertise(domid, call.device)),
             hc.Connect: lambda domid, call: self._notify(
                 self._bus.connect((domid, call.channel), call.device)
@@ -63,7 +69,7 @@ class Hypervisor(Actor):
 
     def on_stop(self) -> None:
         for domid in list(self._domains):
-            self._destroy(hc.DestroyDomain(domid, "the machine has ended", returns=False))
+            self._destroy(hc.DestroyDomain(domid, "the machine has ended", False, False))
 
     def on_receive(self, message: Message) -> Any:
         match message:
@@ -73,6 +79,8 @@ class Hypervisor(Actor):
                 return self._create(name, door)
             case hc.DestroyDomain():
                 return self._destroy(message)
+            case _TimerDue(domid):
+                return self._timer_due(domid)
             case Down(reason=reason):
                 return self._notify(self._bus.withdraw_all(str(reason)))
         raise TypeError(f"the hypervisor does not take {type(message).__name__}")
@@ -93,7 +101,9 @@ class Hypervisor(Actor):
         self._next_domid += 1
         domain = _Domain(name, door)
         domain.grants = GrantTable(domid)
+        self._ports.domain_created(domid, _NO_QUOTA if domid == CONTROL_DOMAIN else None)
         self._domains[domid] = domain
+        self._store.tell(Introduce(domid, {"name": name, "domid": str(domid)}))
         return domid
 
     def _destroy(self, message: hc.DestroyDomain) -> None:
@@ -102,12 +112,16 @@ class Hypervisor(Actor):
             return
         for entry in domain.grants.revoke_all():
             entry.memory.close()
-        for signals in self._ports.close_all(message.domid):
-            _close(signals)
+        if domain.timer is not None:
+            domain.timer.cancel()
+        self._ports.domain_died(message.domid)
+        if message.crashed:
+            self._ports.raise_virq(Virq.DOM_EXC, CONTROL_DOMAIN)
         for other in self._domains.values():
             other.grants.grantee_died(message.domid)
         reason = f"domain {domain.name!r} has ended: {message.reason}"
         self._notify(self._bus.domain_died(message.domid, reason, returns=message.returns))
+        self._store.tell(Release(message.domid))
 
     def _grant_access(self, domid: int, call: hc.GrantAccess) -> int:
         self._known(call.grantee)
@@ -134,20 +148,24 @@ class Hypervisor(Actor):
         if granter is not None:
             granter.grants.unmap_grant_ref(call.gref, domid)
 
-    def _alloc_unbound(self, domid: int, call: hc.AllocUnbound) -> Message:
-        self._known(call.remote)
-        theirs = new_event()
-        port = self._ports.alloc_unbound(domid, call.remote, (call.wake, theirs))
-        return hc.Port(port, call.wake, theirs)
+    def _set_timer(self, domid: int, call: hc.SetTimer) -> None:
+        if call.seconds is not None and not 0 <= call.seconds <= _LONGEST_TIMER:
+            raise HypercallError(f"a timer is due within 0 to {_LONGEST_TIMER} s")
+        domain = self._domains[domid]
+        if domain.timer is not None:
+            domain.timer.cancel()
+        domain.timer = None if call.seconds is None else self.after(call.seconds, _TimerDue(domid))
 
-    def _bind_interdomain(self, domid: int, call: hc.BindInterdomain) -> Message:
-        port, signals = self._ports.bind_interdomain(domid, call.remote, call.remote_port)
-        return hc.Port(port, signals[1], signals[0])
+    def _timer_due(self, domid: int) -> None:
+        domain = self._domains.get(domid)
+        if domain is not None:
+            domain.timer = None
+            self._ports.raise_virq(Virq.TIMER, domid)
 
-    def _close_port(self, domid: int, call: hc.ClosePort) -> None:
-        signals = self._ports.close(domid, call.port)
-        if signals is not None:
-            _close(signals)
+    def _tell(self, domid: int, message: Message) -> None:
+        domain = self._domains.get(domid)
+        if domain is not None:
+            domain.door.tell(message, control=True)
 
     def _switch(self, domid: int, call: hc.Switch) -> None:
         front = (call.front_domid, call.channel)
@@ -166,6 +184,9 @@ class Hypervisor(Actor):
         for notice in notices:
             domain = self._domains.get(notice.to)
             if domain is not None:
+                values, readers, removed = picture(notice)
+                self._store.tell(Remove(removed))
+                self._store.tell(Put(values, readers))
                 message = hc.PeerState(
                     notice.device,
                     *notice.front,
@@ -177,6 +198,5 @@ class Hypervisor(Actor):
                 domain.door.tell(message, control=True)
 
 
-def _close(signals: Signals) -> None:
-    for signal in signals:
-        signal.close()
+class _TimerDue(Message):
+    domid: int

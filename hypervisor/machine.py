@@ -1,18 +1,21 @@
 """The machine: what a user holds. Domains under a supervisor, and the hypervisor that they share.
 
-A `Machine` owns a System with three top-level actors, started in this order and stopped in reverse:
-the hypervisor, the process pool, the supervisor of the domains. The process that makes the machine
-is a domain itself (domid 0, "machine"): front ends in it speak by `guest`.
+A `Machine` owns a System whose top-level actors are started in this order and stopped in reverse:
+the store (and its socket), the hypervisor, the process pool, the supervisor of the domains. The
+process that makes the machine is a domain itself (domid 0, "machine"): front ends in it speak by
+`guest`.
 """
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Any, Self
 
 from actors import (
     Actor,
     ActorDead,
+    AwaitChildren,
     ChildExists,
     ChildSpec,
     ChildStatus,
@@ -25,7 +28,6 @@ from actors import (
     StopChild,
     Supervisor,
     System,
-    WhichChildren,
 )
 from hypervisor import hypercalls as hc
 from hypervisor.domain import Crash, ProcessDomain, ThreadDomain, WhichPid
@@ -34,6 +36,8 @@ from hypervisor.guest import LocalGuest
 from hypervisor.hypervisor import Hypervisor
 from hypervisor.processes import ProcessPool
 from hypervisor.program import name_of
+from hypervisor.store_actor import StoreActor
+from hypervisor.store_socket import StoreSocket
 
 _START_TIMEOUT = 60.0  # seconds; a start that takes too long fails by its own, shorter deadline
 
@@ -50,6 +54,12 @@ class Machine:
         grace: seconds that a process domain gets for its orderly end before it is killed.
         spares: pre-imported processes that stand by for restarts, each about 25 MiB; without one
             at hand a restart pays for the start of an interpreter, about 0.2 s.
+        port_quota: how many event channel ports each domain but this process may have open.
+        store_socket: where to serve the machine's store to xenstore-utils and other clients of
+            the XenStore protocol; whoever may open it (the user alone) is domain 0 there.
+
+    Raises:
+        SocketInUse, NotASocket, OSError: the store cannot be served there.
 
     Use it as a context manager: leaving it stops every domain in reverse order of its start.
     """
@@ -62,12 +72,17 @@ class Machine:
         watchdog: float = 1.0,
         grace: float = 5.0,
         spares: int = 2,
+        port_quota: int = 4096,
+        store_socket: str | os.PathLike[str] | None = None,
     ) -> None:
         self.watchdog = watchdog
         self._grace = grace
         self.system = System("machine")
         try:
-            self._hypervisor = self.system.start(Hypervisor, name="hypervisor")
+            store = self.system.start(StoreActor, name="store")
+            if store_socket is not None:
+                self._listen(store, os.fspath(store_socket))
+            self._hypervisor = self.system.start(Hypervisor, store, port_quota, name="hypervisor")
             self._front = self.system.start(_FrontDoor, name="front")
             domid = self._hypervisor.ask(hc.CreateDomain("machine", self._front))
             self.guest = LocalGuest(domid, "machine", self._hypervisor)
@@ -178,11 +193,25 @@ class Machine:
         """That channel's endpoint has ended: what is still said to it is dropped."""
         self._front.ask(_Register(channel, None))
 
+    def hear_ports(self, listener: Ref | None) -> None:
+        """Let ``listener`` have every `PortBound` and `PortClosed` that domain 0 is told.
+
+        It takes the place of the one before; None: nobody. Ports that it does not know are others'
+        (each channel of `transport.connect` has one).
+        """
+        self._front.ask(_HearPorts(listener))
+
+    def _listen(self, store: Ref, path: str) -> None:
+        try:
+            self.system.start(StoreSocket, store, path, name="store-socket")
+        except StartFailed as failure:
+            raise failure.__cause__ or failure from None
+
     def _ask_domain(self, name: str, message: Message) -> Any:
-        """Ask the present incarnation; if that is just ending, wait for it and ask the next."""
+        """Ask the present incarnation, when it is up; if it is just ending, ask the next."""
         while True:
             children: list[ChildStatus] = self._supervisor.ask(
-                WhichChildren(), timeout=_START_TIMEOUT
+                AwaitChildren(), timeout=_START_TIMEOUT
             )
             found = next((child.ref for child in children if child.name == name), None)
             if found is None:
@@ -212,13 +241,20 @@ class _Register(Message):
     endpoint: Ref | None
 
 
+class _HearPorts(Message):
+    listener: Ref | None
+
+
 class _FrontDoor(Actor):
-    """The door of domain 0: passes what it is told about a channel to that channel's endpoint."""
+    """The door of domain 0: passes what it is told about a channel to that channel's endpoint, and
+    what it is told about ports to who asked for it.
+    """
 
     pooled = True
 
     def on_start(self) -> None:
         self._endpoints: dict[int, Ref] = {}
+        self._hears_ports: Ref | None = None
 
     def on_receive(self, message: Message) -> None:
         match message:
@@ -226,5 +262,9 @@ class _FrontDoor(Actor):
                 self._endpoints[channel] = endpoint
             case _Register(channel):
                 self._endpoints.pop(channel, None)
+            case _HearPorts(listener):
+                self._hears_ports = listener
+            case hc.PortBound() | hc.PortClosed() if self._hears_ports is not None:
+                self._hears_ports.tell(message, control=True)
             case hc.PeerState() if message.channel in self._endpoints:
                 self._endpoints[message.channel].tell(message, control=True)

@@ -37,6 +37,11 @@ from hypervisor.errors import NotASocket, SocketInUse
 class UnixListener:
     """Listen on a unix stream socket at ``path``.
 
+    Args:
+        path: where the file is to be.
+        backlog: as for listen(2).
+        mode: permissions of the file, less the umask.
+
     Attributes:
         socket: the listening socket, non-blocking.
         path: absolute.
@@ -47,12 +52,15 @@ class UnixListener:
         OSError: no such directory, no permission, path too long.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, backlog: int = 128) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, backlog: int = 128, mode: int = 0o777
+    ) -> None:
         self.path = os.path.abspath(path)
         with _locked(os.path.dirname(self.path)):
             _clear(self.path)
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             try:
+                os.fchmod(self.socket.fileno(), mode)  # before bind: nobody comes in between
                 self.socket.bind(self.path)
             except OSError:
                 self.socket.close()

@@ -38,6 +38,9 @@ ALLOWED: dict[str, str] = {
     "hypervisor.domain.ProcessDomain._serve": (
         "the deadline of a start or an orderly end; the loop goes round for frames, not for time"
     ),
+    "hypervisor.hypervisor.Hypervisor._set_timer": (
+        "the deadline that a guest asked for by SetTimer: one-shot, for its virtual IRQ TIMER"
+    ),
     "transport.endpoint.FrontEndActor.on_receive": (
         "the watchdog: armed when requests are in flight after a time without any"
     ),

@@ -29,6 +29,8 @@ from hypervisor import (
     HypervisorError,
     Mapping,
     PeerState,
+    PortBound,
+    PortClosed,
     Region,
     raise_event,
 )
@@ -165,6 +167,8 @@ class BackEndActor(Actor):
             self._driver.on_stop()
 
     def on_receive(self, message: Message) -> None:
+        if isinstance(message, PortBound | PortClosed):
+            return  # the bus says it too
         if not isinstance(message, PeerState):
             raise TypeError(f"a back end does not take {type(message).__name__}")
         front = (message.front_domid, message.channel)
@@ -176,7 +180,10 @@ class BackEndActor(Actor):
             self._drop(front)
 
     def _accept(self, front: tuple[int, int], message: PeerState) -> None:
-        ring_gref, memory_gref, port, slots = message.details
+        details = message.details
+        ring_gref, memory_gref = details["ring-ref"], details["buffer-ref"]
+        port, slots = details["event-channel"], details["slots"]
+        port_epoch = details["event-channel-epoch"]
         guest, peer = self._guest, message.peer
         ring = Region(
             page_size(slots * descriptors.RECORD_LIMIT), name="xenidc-ring", readonly_to_peers=True
@@ -186,11 +193,11 @@ class BackEndActor(Actor):
         try:
             mapped.append((ring_gref, guest.map_grant_ref(peer, ring_gref)))
             mapped.append((memory_gref, guest.map_grant_ref(peer, memory_gref)))
-            channel = guest.bind_interdomain(peer, port)
+            channel = guest.bind_interdomain(peer, port, port_epoch)
             gref = guest.grant_access(peer, ring, readonly=True)
             link = _Link(front, message.epoch, channel, mapped, ring, gref)
             self._links[front] = link
-            guest.switch(front, message.epoch, CONNECTED, [gref])
+            guest.switch(front, message.epoch, CONNECTED, {"ring-ref": gref})
         except HypervisorError as error:  # it died while it connected; its CLOSED is on its way
             _log.info("front end %s went away while it connected: %s", front, error)
             if front in self._links:
@@ -216,7 +223,7 @@ class BackEndActor(Actor):
         link.ring.close()
 
     def _on_event(self, link: _Link) -> None:
-        link.channel.clear()
+        link.channel.consume()
         try:
             for _ in range(_ROUNDS):
                 records = link.incoming.read()

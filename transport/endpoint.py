@@ -189,7 +189,14 @@ class FrontEndActor(Actor):
             epoch.grants.append(guest.grant_access(back, epoch.ring, readonly=True))
             epoch.grants.append(guest.grant_access(back, self._front.memory))
             epoch.port = guest.alloc_unbound(back, self._front.wake)
-            details = [*epoch.grants, epoch.port.port, self._front.slots]
+            ring, buffers = epoch.grants
+            details = {
+                "ring-ref": ring,
+                "buffer-ref": buffers,
+                "event-channel": epoch.port.port,
+                "event-channel-epoch": epoch.port.epoch,
+                "slots": self._front.slots,
+            }
             guest.switch(self._front_id, said.epoch, INITIALISED, details)
         except HypervisorError:
             pass  # it died meanwhile: its CLOSED is in our mailbox already, and takes all this back
@@ -198,7 +205,7 @@ class FrontEndActor(Actor):
         epoch = self._epoch
         assert epoch is not None
         assert epoch.port is not None
-        (gref,) = said.details
+        gref = said.details["ring-ref"]
         try:
             epoch.peer = (gref, self._guest.map_grant_ref(said.peer, gref))
         except HypervisorError:

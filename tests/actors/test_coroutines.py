@@ -145,6 +145,7 @@ def test_an_answer_to_a_cancelled_task_is_wanted_no_more() -> None:
 
     async def main() -> None:
         asking = asyncio.create_task(ref.ask_async(Do(), timeout=FOREVER))
+        await asyncio.sleep(0)
         assert await ref.ask_async(Say("after")) == "after"
         wanted = [kept[0].wanted]
         asking.cancel()

@@ -1,4 +1,4 @@
-"""The pure tables: grants, event channels, the bus."""
+"""The pure tables: grants, the bus."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from hypervisor import (
     INIT_WAIT,
     INITIALISED,
     BadGrant,
-    BadPort,
     Bus,
-    EventChannels,
     GrantTable,
     HypercallError,
     StaleEpoch,
@@ -75,32 +73,6 @@ def test_a_dead_granter_loses_every_grant_and_references_are_never_reused() -> N
     assert table.grant_access(2, "b", 0, 1, readonly=False) != first
     with pytest.raises(HypercallError, match="not a range"):
         table.grant_access(2, "c", -1, 1, readonly=False)
-
-
-def test_only_the_named_domain_may_bind_a_port_and_only_once() -> None:
-    channels: EventChannels[str] = EventChannels()
-    port = channels.alloc_unbound(1, 2, "signals")
-    with pytest.raises(BadPort):
-        channels.bind_interdomain(3, 1, port)
-    bound, signals = channels.bind_interdomain(2, 1, port)
-    assert signals == "signals"
-    with pytest.raises(BadPort):
-        channels.bind_interdomain(2, 1, port)
-    assert channels.close(2, bound) is None
-    assert channels.close(1, port) is None
-    assert len(channels) == 0
-
-
-def test_closing_an_unbound_port_gives_its_signals_back() -> None:
-    channels: EventChannels[str] = EventChannels()
-    port = channels.alloc_unbound(1, 2, "signals")
-    assert channels.close(1, port) == "signals"
-    with pytest.raises(BadPort):
-        channels.close(1, port)
-    channels.alloc_unbound(1, 2, "more")
-    other = channels.alloc_unbound(2, 1, "others")
-    assert channels.close_all(1) == ["more"]
-    assert channels.close(2, other) == "others"
 
 
 FRONT = (0, 7)

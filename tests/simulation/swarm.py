@@ -167,8 +167,6 @@ class World:
         self.living[name] += 1
         self.up.discard(name)
         assert self.living[name] <= 1 or name.endswith("'s"), f"two of {name} live"
-        if self.living[name] < 1:  # it was killed before, and reported
-            return
         supervisor = self.parents.get(name)
         if supervisor is None or self.strategies[supervisor] not in GROUPED:
             return
@@ -186,7 +184,8 @@ class World:
             self.last[supervisor] = index
 
     def has_ended(self, name: str) -> None:
-        self.living[name] -= 1
+        if self.living[name]:  # else it was killed before it could begin
+            self.living[name] -= 1
         self.up.discard(name)
         self.ends.append(name)
         self.last.pop(name, None)

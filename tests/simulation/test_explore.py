@@ -211,7 +211,7 @@ def test_the_trace_and_the_steps_end_with_the_failure() -> None:
     steps: list[int] = []
     failure = failing(explore(test, 1, shrinking=0))
     assert failure.steps == steps[0] + 2  # the ear's idle step after its start, and the ask
-    assert failure.replay.trace.splitlines()[-1].endswith("receives Say('last') from the test")
+    assert failure.replay.trace.splitlines()[-1].endswith("answers last to the test")
 
 
 def test_the_search_is_silent_and_leaves_the_process_as_it_was(

@@ -187,6 +187,7 @@ def test_closing_ends_what_is_in_flight(echo: FrontEnd, tmp_path: Path) -> None:
         call = pool.submit(echo.call, ("slow", str(fifo)))
         while not echo.statistics().in_flight:
             echo.call("let it go first")
+        echo.call("behind it: so it has arrived")
         echo.close()
         with pytest.raises(ChannelClosed):
             call.result()
