@@ -18,7 +18,6 @@ _T = TypeVar("_T")
 _LEAF = 32
 _BITS = 5
 _SLOTS = 1 << _BITS
-_DEEPEST = 60  # bits of the hash; what is still together after these stays together
 
 _Table = Any  # dict[str, _T], or a tuple of _SLOTS such tables
 
@@ -84,7 +83,7 @@ def _put(table: _Table, name: str, child: Any, shift: int) -> tuple[_Table, bool
         return (*table[:slot], inner, *table[slot + 1 :]), added
     added = name not in table
     table = {**table, name: child}
-    if len(table) > _LEAF and shift < _DEEPEST:
+    if len(table) > _LEAF:
         slots: list[dict[str, Any]] = [{} for _ in range(_SLOTS)]
         for key, value in table.items():
             slots[_slot(key, shift)][key] = value

@@ -205,11 +205,19 @@ class Tree:
     def _note(self, subject: Subject, path: str, facet: Facet) -> None:
         if self.accessed is None:
             return
-        known = self.accessed.get(path)
-        if known is None and exceeds(len(self.accessed) + 1, subject.quota.transaction_nodes):
-            raise StoreError("ENOSPC", f"domain {subject.domid}: a transaction of too many nodes")
-        self.accessed[path] = facet if known is None else known | facet
+        if path not in self.accessed:
+            self._limit(subject, len(self.accessed) + 1)
+        self.accessed[path] = self.accessed.get(path, facet) | facet
 
     def _note_all(self, subject: Subject, planned: list[Planned]) -> None:
+        if self.accessed is None:
+            return
+        more = sum(path not in self.accessed for path, _, _ in planned)
+        self._limit(subject, len(self.accessed) + more)
         for path, _, _ in planned:
             self._note(subject, path, Facet.NODE)
+
+    @staticmethod
+    def _limit(subject: Subject, count: int) -> None:
+        if exceeds(count, subject.quota.transaction_nodes):
+            raise StoreError("ENOSPC", f"domain {subject.domid}: a transaction of {count} nodes")

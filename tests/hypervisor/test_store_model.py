@@ -169,7 +169,7 @@ class AgainstADict(RuleBasedStateMachine):
         self.nodes: Nodes = {"/": (b"", ["n0"])}
         self.open: dict[tuple[Caller, int], Open] = {}
         self.watches: list[Watching] = []
-        self.mirrors = {
+        self.mirrors: dict[tuple[int, str], dict[str, Any]] = {
             (domid, top): {"at": None, "values": {}}
             for domid in (0, *GUESTS)
             for top in ("/", "/a", "/local/domain/1", "/a/b")

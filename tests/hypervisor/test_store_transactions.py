@@ -346,6 +346,23 @@ def test_a_guest_may_have_so_many_transactions_and_each_so_many_nodes() -> None:
     )
 
 
+def test_the_parents_that_are_made_and_the_nodes_that_go_with_one_count_too() -> None:
+    play(
+        Script(Quota(transaction_nodes=4)),
+        [
+            ("1 write a/b/c/d/e", "-"),
+            ("1 start t", "1"),
+            ("1/t rm a", "ENOSPC"),
+            ("1/t read a/b/c/d/e", "''"),
+            ("1 start u", "2"),
+            ("1/u write z/y/x/w/v", "ENOSPC"),
+            ("1 start v", "3"),
+            ("1/v rm a/b/c", "-"),
+            ("1/v commit", "-"),
+        ],
+    )
+
+
 def test_domain_0_has_no_such_limits() -> None:
     script = Script(Quota(transactions=1, transaction_nodes=1))
     assert script.run("0 start t", "0 start u", "0/t write /a/b/c x", "0/t commit") == [
