@@ -218,6 +218,12 @@ def test_a_commit_after(seen: str, meanwhile: str, end: str) -> None:
     assert script("0/t commit") == end
 
 
+def test_looking_once_more_forgets_nothing() -> None:
+    script = Script()
+    script.run("0 write /d/a x", "0 start t", "0/t ls /d", "0/t read /d", "0 write /d/b y")
+    assert script("0/t commit") == "EAGAIN"
+
+
 def test_a_node_that_was_removed_and_made_again_is_another() -> None:
     script = Script()
     script.run("0 write /a x", "0 start t", "0/t read /a", "0 rm /a", "0 write /a x")
