@@ -150,15 +150,7 @@ class Mailbox:
             data.append(envelope)
             if depth >= self.most:
                 self.most = depth + 1
-            if self._armed:
-                if claim:
-                    ident = get_ident()
-                    self._armed = False
-                    self.owner = ident
-                    return CLAIMED
-                self._armed = False
-                self.wake()
-            return ACCEPTED
+            return self._end_rest(claim) if self._armed else ACCEPTED
 
     def put_control(self, envelope: Envelope, claim: bool = False) -> Verdict:
         """Queue control, unless the mailbox is closed."""
@@ -168,15 +160,7 @@ class Mailbox:
             if self.control is None:
                 self.control = deque()
             self.control.append(envelope)
-            if self._armed:
-                if claim:
-                    ident = get_ident()
-                    self._armed = False
-                    self.owner = ident
-                    return CLAIMED
-                self._armed = False
-                self.wake()
-            return ACCEPTED
+            return self._end_rest(claim) if self._armed else ACCEPTED
 
     def put_or_wait(self, envelope: Envelope, waiter: Releasable) -> Verdict:
         """Like `put`; if FULL, ``waiter`` is released once when there is room, or never will be."""
@@ -319,6 +303,17 @@ class Mailbox:
             self._release_all()
             self._rouse()
             return left, self.current
+
+    def _end_rest(self, claim: bool) -> Verdict:
+        """The consumer rested: it is the putter's from now on, or is woken."""
+        if claim:
+            ident = get_ident()
+            self._armed = False
+            self.owner = ident
+            return CLAIMED
+        self._armed = False
+        self.wake()
+        return ACCEPTED
 
     def _rouse(self) -> None:
         self._signal = True

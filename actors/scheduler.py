@@ -27,19 +27,19 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from actors.baton import Baton, Container, Strand, Task
+from actors.baton import Baton, Task
 from actors.choices import Choices
-from actors.errors import ActorError, Deadlock, MailboxFull, NotSettled
+from actors.errors import ActorError, Deadlock, NotSettled
 from actors.faults import CLOCK, FaultKind, FaultPlan, Faults, InjectedCrash
 from actors.future import Future
 from actors.here import here
 from actors.mailbox import Envelope
-from actors.runtime import DONE, FOREVER, NOW
+from actors.runtime import FOREVER
 from actors.simulated_loop import SimulatedLoop
+from actors.simulated_tasks import Alarm, Arrival, LoopThread, SimulatedLock, Step, Wait, name_of
 from actors.trace import Trace
 from actors.waiting import LoopSleeper
 
@@ -51,22 +51,9 @@ if TYPE_CHECKING:
     from actors.system import System
 
 
-class _Alarm(Protocol):
-    """What is to happen at a time."""
-
-    def ring(self) -> None: ...
-
-    def matters(self, when: float) -> bool:
-        """Whether something may still come of it: it is neither cancelled nor superseded."""
-
-
 NO_FAULTS = Faults(kinds=())
 
 _PLAIN = 0.3  # how often the longest waiting is next without a draw: runs differ more that way
-
-
-def _name(cell: Cell | None) -> str:
-    return "the test" if cell is None else cell.name
 
 
 class SimulationOver(BaseException):
@@ -100,12 +87,12 @@ class Scheduler:
         self._max_steps = max_steps
         self._preemption = preemption
         self._now = 0.0
-        self._alarms: list[tuple[float, int, _Alarm]] = []
+        self._alarms: list[tuple[float, int, Alarm]] = []
         self._count = 0
-        self._waiting: dict[_Wait, None] = {}  # in the order in which they began to wait
+        self._waiting: dict[Wait, None] = {}  # in the order in which they began to wait
         self._checks: list[Callable[[], object]] = []
-        self._test: _Wait | None = None  # the test, while it has stopped
-        self._urgent: _Wait | None = None  # the same, if it is next whatever else is ready
+        self._test: Wait | None = None  # the test, while it has stopped
+        self._urgent: Wait | None = None  # the same, if it is next whatever else is ready
         self._looking = False
         self._over = False
         self.baton = Baton() if baton is None else baton
@@ -131,7 +118,7 @@ class Scheduler:
         if not 0 <= seconds < FOREVER:
             raise ValueError(f"time cannot move by {seconds} s")
         until = self._now + seconds
-        self.suspend(_Wait(self, "time to pass", until=until))
+        self.suspend(Wait(self, "time to pass", until=until))
         self._now = max(self._now, until)
 
     def settle(self, within: float = 3600.0) -> None:
@@ -140,7 +127,7 @@ class Scheduler:
         Raises NotSettled if that takes more than ``within`` virtual seconds.
         """
         self.plan.stop()
-        wait = _Wait(self, "quiet", until=self._now + within)
+        wait = Wait(self, "quiet", until=self._now + within)
         self.suspend(wait)
         if not wait.quiet:
             rest = "".join(f": {alarm} at {when:g} s" for when, _, alarm in self._alarms[:1])
@@ -155,7 +142,7 @@ class Scheduler:
         self.plan.stop()
         until = self._now + within
         while not condition():
-            wait = _Wait(self, "the condition", until=until)
+            wait = Wait(self, "the condition", until=until)
             wait.each_step = True
             if not self.suspend(wait):
                 why = ": nothing is left to happen" if wait.quiet else ""
@@ -181,18 +168,18 @@ class Scheduler:
         """The same in each run: a simulation has one system."""
         return b"simulate"
 
-    def lock(self, what: Any) -> _Lock:
+    def lock(self, what: Any) -> SimulatedLock:
         """What for: a text, or the future that is waited for."""
-        return _Lock(self, what)
+        return SimulatedLock(self, what)
 
     def begin(self, life: Life) -> None:
         """Its first step when its turn comes; at once if a pooled actor starts a pooled one."""
         life.batch = 1
         if life.cell.actor_class.uses_loop:
             life.settle_in(LoopSleeper(SimulatedLoop(self)))
-            self.ready.append(_Thread(self, life))
+            self.ready.append(LoopThread(self, life))
             return
-        step = _Step(self, life)
+        step = Step(self, life)
         life.cell.mailbox.wake = step.is_ready
         if life.cell.pooled and here.cell is not None and here.cell.pooled:
             step.make()
@@ -236,13 +223,13 @@ class Scheduler:
             envelope.packet.close()
             cell.system.dead_letters.add(envelope.kind, cell, envelope.sender, "fault")
         elif self._strikes("delay", cell):
-            self.at(self._now + self.plan.delay(), _Arrival(self, cell, envelope))
+            self.at(self._now + self.plan.delay(), Arrival(self, cell, envelope))
         else:
             yield envelope
             if not envelope.packet.fds and self._strikes("duplicate", cell):
                 packet = cell.pack(message)
                 again = Envelope(envelope.kind, packet, None, envelope.sender, envelope.trace)
-                _Arrival(self, cell, again).ring()
+                Arrival(self, cell, again).ring()
         self._may_preempt()
 
     def on_ask(self, cell: Cell, message: Message) -> None:
@@ -261,7 +248,7 @@ class Scheduler:
         if envelope.kind == "timer":
             self._note("timer", message)
         else:
-            self._note("receives", message, _name(envelope.sender))
+            self._note("receives", message, name_of(envelope.sender))
         if self._strikes("crash_before", cell):
             raise InjectedCrash(f"it was to crash before it handled {type(message).__name__}")
 
@@ -271,14 +258,14 @@ class Scheduler:
             kind = envelope.kind.rpartition(".")[2]
             raise InjectedCrash(f"it was to crash after it handled {kind}")
         if answered:
-            self._note("answers", value, _name(envelope.sender))
+            self._note("answers", value, name_of(envelope.sender))
 
     def on_end(self, cell: Cell, reason: ExitReason) -> None:
         """An actor has ended."""
         self._note_of(cell.name, "ends", reason)
 
     def _note(self, what: str, *values: object) -> None:
-        self._note_of(_name(here.cell), what, *values)
+        self._note_of(name_of(here.cell), what, *values)
 
     def _note_of(self, name: str, what: str, *values: object) -> None:
         if not self._over:
@@ -334,7 +321,7 @@ class Scheduler:
             if alarm.matters(due):
                 alarm.ring()
 
-    def at(self, when: float, alarm: _Alarm) -> None:
+    def at(self, when: float, alarm: Alarm) -> None:
         """Ring it when the time has come."""
         self._count += 1
         heapq.heappush(self._alarms, (when, self._count, alarm))
@@ -419,14 +406,14 @@ class Scheduler:
         self._test.error = error
         self._hurry(self._test)
 
-    def _hurry(self, test: _Wait) -> None:
+    def _hurry(self, test: Wait) -> None:
         """It goes on before anything else happens."""
         self._forget(test)
         self._urgent = test
 
     # --- stopping and going on --------------------------------------------------------------------
 
-    def suspend(self, wait: _Wait, *, ready: bool = False) -> bool:
+    def suspend(self, wait: Wait, *, ready: bool = False) -> bool:
         """Stop the calling stack. True if it was granted what it waits for, False in the end.
 
         ``ready``: it waits for nothing but its turn.
@@ -457,9 +444,9 @@ class Scheduler:
     def give_way(self) -> None:
         """Let others that are ready go first, if it so happens."""
         if self.ready or self._urgent is not None:
-            self.suspend(_Wait(self, "its turn"), ready=True)
+            self.suspend(Wait(self, "its turn"), ready=True)
 
-    def resume(self, wait: _Wait, error: BaseException | None = None) -> None:
+    def resume(self, wait: Wait, error: BaseException | None = None) -> None:
         """Let it go on when its turn comes. One that is ready already may still get an error."""
         if wait.error is None:
             wait.error = error
@@ -467,200 +454,13 @@ class Scheduler:
             del self._waiting[wait]
             self.ready.append(wait)
 
-    def is_waiting(self, wait: _Wait) -> bool:
+    def is_waiting(self, wait: Wait) -> bool:
         """Whether it has neither got what it waits for, nor given up."""
         return wait in self._waiting
 
-    def _forget(self, wait: _Wait) -> None:
+    def _forget(self, wait: Wait) -> None:
         self._waiting.pop(wait, None)
         if wait in self.ready:
             self.ready.remove(wait)
         if self._urgent is wait:
             self._urgent = None
-
-
-class _Wait(Strand):
-    """A stack that has stopped: of an actor, or of the test.
-
-    ``what`` it waits for; ``deadline`` in virtual seconds. Of the test only: ``until``: it goes on
-    when nothing is left to happen (``quiet`` then) by that time; ``each_step``: or after a step.
-    """
-
-    __slots__ = (
-        "_scheduler",
-        "cell",
-        "deadline",
-        "each_step",
-        "granted",
-        "quiet",
-        "until",
-        "what",
-    )
-
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        what: Any,
-        deadline: float = FOREVER,
-        *,
-        until: float | None = None,
-    ) -> None:
-        super().__init__(scheduler.baton)
-        self.cell = here.cell
-        self.what = what
-        self.deadline = deadline
-        self.until = until
-        self.each_step = False
-        self.quiet = False
-        self.granted = False
-        self._scheduler = scheduler
-
-    def grant(self) -> None:
-        """It has what it waits for."""
-        if self._scheduler.is_waiting(self):
-            self.granted = True
-            self._scheduler.resume(self)
-
-    def ring(self) -> None:
-        """Its deadline has come."""
-        self._scheduler.resume(self)
-
-    def matters(self, when: float) -> bool:  # noqa: ARG002 - it has one deadline
-        return self._scheduler.is_waiting(self)
-
-    def __str__(self) -> str:
-        return f"{_name(self.cell)} waits for {self.what}"
-
-
-class _Lock:
-    """What `threading.Lock` is to threads. Whoever waits longest gets it next."""
-
-    __slots__ = ("_held", "_queue", "_scheduler", "_what")
-
-    def __init__(self, scheduler: Scheduler, what: Any) -> None:
-        self._scheduler = scheduler
-        self._what = what
-        self._held = False
-        self._queue: deque[_Wait] | None = None
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        if not self._held:
-            self._held = True
-            return True
-        if not blocking:
-            return False
-        if timeout == 0:
-            self._scheduler.give_way()
-            return self.acquire(blocking=False)
-        deadline = FOREVER if timeout < 0 else self._scheduler.now() + timeout
-        wait = _Wait(self._scheduler, self._what, deadline)
-        if self._queue is None:
-            self._queue = deque()
-        self._queue.append(wait)
-        try:
-            return self._scheduler.suspend(wait)
-        finally:
-            if wait in self._queue:
-                self._queue.remove(wait)
-
-    def release(self) -> None:
-        while self._queue:
-            wait = self._queue.popleft()
-            wait.grant()
-            if wait.granted:  # else its deadline has come, and it has not gone on yet
-                return
-        self._held = False
-
-    def locked(self) -> bool:
-        return self._held
-
-
-class _Step:
-    """The next step of an actor."""
-
-    __slots__ = ("_life", "_scheduler")
-
-    def __init__(self, scheduler: Scheduler, life: Life) -> None:
-        self._scheduler = scheduler
-        self._life = life
-
-    def is_ready(self) -> None:
-        self._scheduler.ready.append(self)
-
-    def run(self, container: Container) -> None:  # noqa: ARG002 - a step needs no thread
-        self.make()
-        self._scheduler.look()
-
-    def make(self) -> None:
-        life, scheduler = self._life, self._scheduler
-        outer, here.cell = here.cell, life.cell
-        try:
-            wait = life.step()
-        finally:
-            here.cell = outer
-        if wait == DONE:
-            return
-        if wait == NOW or not life.rest():
-            self.is_ready()
-        elif life.alarm != (when := scheduler.now() + wait):
-            life.alarm = when
-            if when != FOREVER:
-                scheduler.at(when, self)
-
-    def ring(self) -> None:
-        self._life.cell.mailbox.poke()
-
-    def matters(self, when: float) -> bool:
-        return self._life.alarm == when and self._life.cell.life is not None
-
-    def __str__(self) -> str:
-        return f"{self._life.cell.name} is due"
-
-
-class _Thread:
-    """An actor with an event loop: its stack stops in the loop, whenever that has to wait."""
-
-    __slots__ = ("_life", "_scheduler")
-
-    def __init__(self, scheduler: Scheduler, life: Life) -> None:
-        self._scheduler = scheduler
-        self._life = life
-
-    def run(self, container: Container) -> None:  # noqa: ARG002 - the thread that it runs in
-        here.cell = self._life.cell
-        try:
-            while (wait := self._life.step()) != DONE:
-                self._scheduler.look()
-                if wait == NOW:
-                    self._scheduler.give_way()
-                else:
-                    self._life.sleep(wait)
-        finally:
-            here.cell = None
-
-
-class _Arrival:
-    """A tell that was delayed."""
-
-    __slots__ = ("_cell", "_envelope", "_scheduler")
-
-    def __init__(self, scheduler: Scheduler, cell: Cell, envelope: Envelope) -> None:
-        self._scheduler = scheduler
-        self._cell = cell
-        self._envelope = envelope
-
-    def run(self, container: Container) -> None:  # noqa: ARG002 - it needs no thread
-        try:
-            self._cell.deliver(self._envelope)
-        except MailboxFull:  # its sender has gone on long ago
-            sender = self._envelope.sender
-            self._cell.system.dead_letters.add(self._envelope.kind, self._cell, sender, "overflow")
-
-    def ring(self) -> None:
-        self._scheduler.ready.append(self)
-
-    def matters(self, when: float) -> bool:  # noqa: ARG002 - nobody takes it back
-        return True
-
-    def __str__(self) -> str:
-        return f"a message to {self._cell.name} arrives"
