@@ -22,10 +22,10 @@ from actors import (
     System,
     encode,
 )
+from actors.mailbox import Envelope, Mailbox, Verdict
 from tests.actors.parts import (
     PATIENCE,
     Do,
-    Doer,
     Fail,
     Gate,
     Hold,
@@ -266,15 +266,16 @@ def test_a_drain_wakes_those_who_wait() -> None:
         assert system.dead_letters.total == 0
 
 
-@pytest.mark.parametrize("sender_class", [PooledDoer])
-def test_a_pooled_sender_does_not_wait(sender_class: type[Doer]) -> None:
+def test_a_pooled_sender_does_not_wait() -> None:
     gate = Gate()
     with System() as system:
         ref = busy(system, gate, Blocking)
         fill(ref)
-        sender = system.start(sender_class, lambda it, _: ref.tell(Say("x")))
+        sender = system.start(PooledDoer, lambda it, _: ref.tell(Say("x")))
+        before = time.monotonic()
         with pytest.raises(RemoteActorError, match="MailboxFull"):
             sender.ask(Do())
+        assert time.monotonic() - before < Blocking.mailbox_patience
         gate.open()
 
 
@@ -346,6 +347,30 @@ def test_room_is_made_by_taking_what_was_put_aside() -> None:
         ref.tell(Do(), control=True)
         sender.join()
         assert ref.ask(Seen()) == ["0", "1", "x"]
+
+
+def test_one_that_gives_up_though_it_was_promised_room_passes_the_promise_on() -> None:
+    class Waiter:
+        promised = False
+
+        def release(self) -> None:
+            self.promised = True
+
+    def envelope() -> Envelope:
+        return Envelope("", encode(Say("x")))
+
+    mailbox, waiters = Mailbox(1, 1000), [Waiter() for _ in range(3)]
+    mailbox.put(envelope())
+    for waiter in waiters:
+        assert mailbox.put_or_wait(envelope(), waiter) is Verdict.FULL
+    mailbox.take_data()
+    assert [waiter.promised for waiter in waiters] == [True, False, False]
+    mailbox.give_up(waiters[2])
+    assert [waiter.promised for waiter in waiters] == [True, False, False]
+    mailbox.give_up(waiters[0])
+    assert [waiter.promised for waiter in waiters] == [True, True, False]
+    mailbox.give_up(waiters[1])
+    assert not waiters[2].promised
 
 
 def test_nothing_is_lost_or_late_where_many_wait_for_little_room() -> None:

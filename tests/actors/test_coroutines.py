@@ -205,7 +205,9 @@ def test_one_of_two_who_wait_for_one_answer_may_give_up() -> None:
         asyncio.run(main())
 
 
-def test_a_loop_that_was_closed_without_a_word_does_no_harm_to_the_actor() -> None:
+def test_a_loop_that_was_closed_without_a_word_does_no_harm_to_the_actor(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     gate = Gate()
     with System() as system:
         ref = system.start(Recorder, gate)
@@ -216,6 +218,7 @@ def test_a_loop_that_was_closed_without_a_word_does_no_harm_to_the_actor() -> No
         loop.close()
         gate.open()
         assert ref.ask(Say("y")) == "y"
+        assert "has failed" not in caplog.text
         asking.get_coro().close()
         asking._log_destroy_pending = False  # type: ignore[attr-defined]
 

@@ -232,6 +232,7 @@ def test_a_subscriber_that_has_ended_is_forgotten() -> None:
         ref = gone(system)
         listener.stop()
         ref.tell(Say("a"))
+        assert system.dead_letters._subscribers == []
         ref.tell(Say("b"))
         assert system.dead_letters.by_kind == {Say.__kind__: 2}
         assert system.dead_letters.missed == 0

@@ -184,6 +184,7 @@ def test_whoever_asks_one_that_has_much_to_do_gets_its_thread_back() -> None:
         assert done.wait(PATIENCE)
     assert names[0] == thread_name()
     assert is_worker(names[-1])
+    assert names.count(thread_name()) < 100
 
 
 def test_a_pool_has_at_least_one_thread() -> None:
@@ -417,6 +418,25 @@ def test_an_interrupt_between_two_steps_loses_nothing(
         assert ref.ask(Seen()) == ["a", "b"]
 
 
+@pytest.mark.parametrize(("method", "after"), [("step", True), ("rest", False)])
+def test_an_actor_whose_birth_was_interrupted_ends_with_its_system(
+    method: str, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, hits = getattr(Life, method), list[str]()
+
+    def interrupted(self: Life) -> Any:
+        if hits:
+            return original(self)
+        hits.append(method)
+        if after:
+            original(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Life, method, interrupted)
+    with System(stop_timeout=PATIENCE / 2) as system, pytest.raises(KeyboardInterrupt):
+        system.start(Pooled)
+
+
 def test_an_interrupt_of_the_end_does_not_end_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     dismiss, hits = Life._dismiss, list[str]()
 
@@ -487,6 +507,22 @@ def test_an_interrupt_that_is_raised_in_another_thread_is_an_error_of_the_actor(
         assert system.start(Doer, ask).ask(Do()) == "KeyboardInterrupt"
         assert system.wait(ref).reason.error == "KeyboardInterrupt"
         assert system.start(Pooled).ask(Say("x")) == "x"
+
+
+def test_an_interrupt_in_a_plain_thread_is_an_error_of_the_actor_too() -> None:
+    errors = list[str]()
+
+    def ask() -> None:
+        with pytest.raises(RemoteActorError) as failed:
+            ref.ask(Fail("KeyboardInterrupt"))
+        errors.append(failed.value.error)
+
+    with System() as system:
+        ref = system.start(Pooled)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        assert errors == ["KeyboardInterrupt"]
 
 
 # --- what would block -----------------------------------------------------------------------------
@@ -913,7 +949,9 @@ def test_a_thread_that_still_runs_a_supervisor_ends_with_its_system_too(
         try:
             return bequeath(self, cell)
         finally:
-            assert not runs_supervisor or closing.wait(PATIENCE)
+            if runs_supervisor:
+                assert closing.wait(PATIENCE)
+                threading.Event().wait(0.02)  # still alive when nobody else is
 
     def close_early(self: Threads) -> list[str]:
         closing.set()
@@ -974,10 +1012,18 @@ def test_a_worker_that_hangs_in_a_handler_is_named_when_the_system_stops(
 ) -> None:
     for module in ("system", "threads"):
         monkeypatch.setattr(f"actors.{module}._GRACE", 0.05)
-    gate = Gate()
+    work = Threads._work
+
+    def work_and_tarry(self: Threads) -> None:
+        work(self)
+        threading.Event().wait(0.02)
+
+    monkeypatch.setattr(Threads, "_work", work_and_tarry)
+    before, gate = set(threading.enumerate()), Gate()
     system = System(stop_timeout=0.05)
     busy(system, gate, Pooled)
     with pytest.raises(StopTimeout, match=r"still running after 0\.05 s: busy, actors-0$"):
         system.stop()
     gate.open()
     system.stop()
+    assert set(threading.enumerate()) == before

@@ -89,6 +89,14 @@ def test_a_pykka_stop_is_answered_though_the_actor_is_killed_meanwhile() -> None
         assert [stop.get(timeout=5) for stop in stops] == [True, True]
 
 
+def test_a_stop_that_is_heard_of_when_all_is_over_is_answered_at_once() -> None:
+    with System() as system:
+        ref, future = system.start(Recorder), Recorder._create_future()
+        ref.stop()
+        ref.cell.add_stopper(future)
+        assert future.settled
+
+
 def test_a_pykka_stop_that_comes_after_another_is_answered_too() -> None:
     gate = Gate()
     with System() as system:

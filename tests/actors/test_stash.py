@@ -271,6 +271,19 @@ def test_a_message_by_control_or_a_timer_may_be_put_aside_too() -> None:
         assert ref.ask(Seen()) == ["timer", "control"]
 
 
+def test_what_is_put_aside_by_one_that_was_killed_meanwhile_is_a_dead_letter() -> None:
+    class Stasher(Recorder):
+        def on_receive(self, message: Message) -> None:
+            self.ref.kill()
+            self.stash()
+
+    with System() as system:
+        ref = system.start(Stasher)
+        ref.tell(Say(""))
+        system.wait(ref)
+        assert system.dead_letters.by_reason == {"dead": 1}
+
+
 def test_each_message_is_counted_once_though_a_kill_races_with_putting_aside() -> None:
     rounds, each, before = 60, 20, sys.getswitchinterval()
 
