@@ -377,8 +377,7 @@ class Cell:
 
     def finish(self) -> None:
         """The last act of the actor itself: release whoever waits for its end."""
-        if self._parent_is_claimed and self.thread is not None:
-            self.system.runtime.keep(self.thread)
+        if self._parent_is_claimed:
             self.thread = None  # it may go on for another actor: nobody may join it
         self.life = None
         with self._lock:

@@ -57,7 +57,7 @@ class Runtime(Protocol):
         """The calling thread was interrupted: if it was to run this life, somebody else has to."""
 
     def keep(self, thread: threading.Thread) -> None:
-        """The thread of an actor that ends has more to do: `close` waits for it."""
+        """This thread is about to end, or has a supervisor to run before: `close` waits for it."""
 
     def at_work(self) -> dict[int, Cell]:
         """Which pooled actor is just being run by which thread, by the thread's ident."""

@@ -195,7 +195,7 @@ class Scheduler:
         raise AssertionError(f"{life.cell.name} was to be reclaimed")
 
     def keep(self, thread: threading.Thread) -> None:
-        """Never: nobody claims an actor, so no thread has more to do."""
+        """Never: here no actor has a thread of its own."""
         raise AssertionError(f"{thread.name} was to be kept")
 
     def at_work(self) -> dict[int, Cell]:

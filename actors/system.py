@@ -274,6 +274,8 @@ class System:
 
     def retire(self, cell: Cell) -> None:
         """An actor has ended, and all that is left to do is to say so."""
+        if cell.thread is not None:
+            self.runtime.keep(cell.thread)
         with self._lock:
             self._running.pop(cell, None)
             self._top.pop(cell, None)

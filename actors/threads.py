@@ -26,6 +26,7 @@ import heapq
 import os
 import threading
 import time
+import weakref
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -56,7 +57,7 @@ class Threads:
         self._workers: list[threading.Thread] = []
         self._alarm: _Alarm | None = None
         self._at_work: dict[int, Cell | None] = {}  # ident of a thread -> what it runs
-        self._kept: set[threading.Thread] = set()  # they run supervisors of actors that have ended
+        self._kept: set[threading.Thread] = set()  # of actors that have ended; not at the end yet
         self._last: threading.Thread | None = None  # ended, and not joined yet
         self._lock = threading.Lock()
 
@@ -230,26 +231,26 @@ class Threads:
                 if self._alarm is None:
                     self._alarm = _Alarm(self.now)
                 alarm = self._alarm
-        alarm.add(when, life)
+        alarm.add(when, life.cell)
 
 
 class _Alarm:
-    """One thread that pokes each life when its time has come."""
+    """One thread that pokes each actor when its time has come. It keeps none that has ended."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._heap: list[tuple[float, int, Life]] = []
+        self._heap: list[tuple[float, int, weakref.ref[Cell]]] = []
         self._count = 0
         self._closed = False
         self._condition = threading.Condition()
         self._thread = threading.Thread(target=self._watch, name="actors-alarm", daemon=False)
         self._thread.start()
 
-    def add(self, when: float, life: Life) -> None:
+    def add(self, when: float, cell: Cell) -> None:
         with self._condition:
             first = not self._heap or when < self._heap[0][0]
             self._count += 1
-            heapq.heappush(self._heap, (when, self._count, life))
+            heapq.heappush(self._heap, (when, self._count, weakref.ref(cell)))
             if first:
                 self._condition.notify()
 
@@ -261,10 +262,12 @@ class _Alarm:
 
     def _watch(self) -> None:
         while (due := self._next()) is not None:
-            due.cell.mailbox.poke()
+            if (cell := due()) is not None:
+                cell.mailbox.poke()
+            del cell
 
-    def _next(self) -> Life | None:
-        """The life whose time comes first, when it has come; None at the end."""
+    def _next(self) -> weakref.ref[Cell] | None:
+        """Whose time comes first, when it has come; None at the end."""
         with self._condition:
             while not self._closed:
                 left = self._heap[0][0] - self._now() if self._heap else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -146,6 +148,20 @@ def test_a_thousand_of_them_share_a_few_threads_and_one_clock() -> None:
         assert done.wait(PATIENCE)
         assert threading.active_count() - before <= 3 + 1
     assert threading.active_count() == before
+
+
+def test_one_that_has_ended_is_not_kept_for_the_timers_that_it_had() -> None:
+    class Sleepy(Pooled):
+        def on_start(self) -> None:
+            self.after(3600, Do())
+
+    with System() as system:
+        ref = system.start(Sleepy)
+        ref.stop()
+        cell = weakref.ref(ref.cell)
+        del ref
+        gc.collect()
+        assert cell() is None
 
 
 def test_one_that_always_has_something_to_do_starves_nobody() -> None:
@@ -967,6 +983,25 @@ def test_a_thread_that_still_runs_a_supervisor_ends_with_its_system_too(
         ref.ask(Say("and its parent has heard of it"))
         kid.tell(Fail())
         system.wait(kid)
+    assert set(threading.enumerate()) == before
+
+
+def test_a_thread_that_is_just_about_to_end_ends_with_its_system_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bequeath = Threads._bequeath
+
+    def bequeath_late(self: Threads, cell: Any) -> Any:
+        threading.Event().wait(0.02)
+        return bequeath(self, cell)
+
+    monkeypatch.setattr(Threads, "_bequeath", bequeath_late)
+    before = set(threading.enumerate())
+    with System() as system:
+        ref, ended = system.start(Recorder), Recorder._create_future()
+        ref.cell.add_stopper(ended)
+        ref.tell(Leave())
+        ended.result()
     assert set(threading.enumerate()) == before
 
 
