@@ -380,11 +380,13 @@ def test_each_end_is_reported_once_with_its_reason(
         system.monitor(ref, watcher)
         end(ref)
         assert str(system.wait(ref).reason) == reason
-        assert LOG[: len(START) + 1] == [*START, last]
+        killed = reason == "killed"  # its successor does not wait for what it still does
+        assert last in LOG if killed else LOG[: len(START) + 1] == [*START, last]
         failed = reason not in ("normal", "shutdown")
         if restart == "permanent" or (restart == "transient" and failed):
             assert child(top) != ref
-            assert [*START, last, *START] == LOG
+            whole = [*START, last, *START]
+            assert sorted(LOG) == sorted(whole) if killed else whole == LOG
             assert status(top).restarts == 1
         elif restart == "transient":
             assert status(top).state == "stopped"
