@@ -183,7 +183,7 @@ class Mailbox:
         self._signal = False
 
     def take_control(self) -> Envelope | None:
-        """The oldest control envelope; it is `current` until `done`."""
+        """The oldest control envelope; it is `current` until the consumer clears that."""
         with self._lock:
             if not self.control:
                 return None
@@ -193,7 +193,7 @@ class Mailbox:
             return self.current
 
     def take_data(self) -> Envelope | None:
-        """The oldest data envelope; it is `current` until `done`."""
+        """The oldest data envelope; it is `current` until the consumer clears that."""
         data = self.data
         if not data:
             return None
@@ -231,10 +231,6 @@ class Mailbox:
                 self._room.remove(waiter)
                 return
         self._release_one()
-
-    def done(self) -> None:
-        """The consumer has dealt with `current`."""
-        self.current = None
 
     def stash(self, envelope: Envelope) -> bool:
         """Put a data envelope aside until `unstash`. False, and not put, if it is closed."""

@@ -30,18 +30,13 @@ from actors.signals import ExitReason
 
 EVENTS: dict[str, str] = {
     "starts": "is to start",
-    "started": "has started",
-    "start failed": "could not start: {}",  # an exception or ExitReason
     "receives": "receives {} from {}",  # message, sender
     "answers": "answers {} to {}",  # value or exception, asker
     "tells": "tells {} {}",  # receiver, message
     "asks": "asks {} {}",  # receiver, message
-    "waits for": "waits for {}",  # what
     "timer": "is due for {}",  # message
-    "restarted": "is restarted",
     "ends": "has ended: {}",  # exception or ExitReason
     "fault": "fault: {}",  # kind
-    "clock moved": "moves by {} s",  # seconds
     "preempted": "is preempted",
 }
 """Name of an event -> what its line says, with {} for each of its values, in their order."""
