@@ -7,6 +7,7 @@ from hypervisor.errors import (
     BadPort,
     DomainDead,
     DomainStartError,
+    GrantInUse,
     GrantRevoked,
     HypercallError,
     HypervisorError,
@@ -20,9 +21,21 @@ from hypervisor.errors import (
     VirqBound,
 )
 from hypervisor.event_channels import EventChannels
-from hypervisor.grant_table import GrantTable
+from hypervisor.grant_effects import GrantRef, GrantState, Rights
+from hypervisor.grant_quota import GrantQuota, GrantUsage
+from hypervisor.grants import Grants
 from hypervisor.guest import Guest
-from hypervisor.hypercalls import PeerState, PortBound, PortClosed
+from hypervisor.hypercalls import (
+    GrantGone,
+    LastMappingGone,
+    MappingRevoked,
+    News,
+    PeerState,
+    PortBound,
+    PortClosed,
+    StillReachable,
+    Transferred,
+)
 from hypervisor.machine import Machine
 from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
@@ -41,14 +54,23 @@ __all__ = [
     "DomainStartError",
     "EventChannel",
     "EventChannels",
+    "GrantGone",
+    "GrantInUse",
+    "GrantQuota",
+    "GrantRef",
     "GrantRevoked",
-    "GrantTable",
+    "GrantState",
+    "GrantUsage",
+    "Grants",
     "Guest",
     "HypercallError",
     "HypervisorError",
+    "LastMappingGone",
     "Machine",
     "MachineFailed",
     "Mapping",
+    "MappingRevoked",
+    "News",
     "NotASocket",
     "NotPermitted",
     "Notice",
@@ -59,9 +81,12 @@ __all__ = [
     "PortStatus",
     "QuotaExceeded",
     "Region",
+    "Rights",
     "SocketInUse",
     "StaleEpoch",
     "StalePort",
+    "StillReachable",
+    "Transferred",
     "UnixListener",
     "Upcalls",
     "Virq",

@@ -96,7 +96,8 @@ class _Door(Actor):
                 self._guest.answered(frame)
             case hc.Ping(number):
                 self._guest.send(hc.Pong(number))
-            case hc.PeerState() | hc.PortBound() | hc.PortClosed():
+            case hc.News():
+                self._guest.hear(frame)
                 if self._program is None:
                     self._early.append(frame)
                 else:

@@ -65,7 +65,7 @@ class ThreadDomain(_Domain):
 
     def on_start(self) -> None:
         self._create()
-        guest = LocalGuest(self._domid, self._name, self._hypervisor)
+        self._guest = guest = LocalGuest(self._domid, self._name, self._hypervisor)
         try:
             runner, program = load(self._program)
             self._child = self.start_child(runner, guest, program, self._args, name=self._name)
@@ -80,7 +80,8 @@ class ThreadDomain(_Domain):
 
     def on_receive(self, message: Message) -> Any:
         match message:
-            case hc.PeerState() | hc.PortBound() | hc.PortClosed():
+            case hc.News():
+                self._guest.hear(message)
                 self._child.tell(message, control=True)
             case hc.Kill(text):
                 self.exit(ExitReason("error", "DomainKilled", text, ""))
@@ -161,7 +162,7 @@ class ProcessDomain(_Domain):
 
     def on_receive(self, message: Message) -> Any:
         match message:
-            case hc.PeerState() | hc.PortBound() | hc.PortClosed():
+            case hc.News():
                 self._send(message)
             case hc.Kill(text):
                 self.exit(ExitReason("error", "DomainKilled", text, ""))

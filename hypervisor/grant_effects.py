@@ -7,7 +7,7 @@ ever for a dead domain, except work on the memory that it left.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Generic, TypeVar
 
 M = TypeVar("M")
@@ -45,6 +45,16 @@ class Rights:
             and (other.mappable or not self.mappable)
             and (other.may_regrant or not self.may_regrant)
         )
+
+    @property
+    def flags(self) -> int:
+        """As a number: a bit for each of the attributes, in their order."""
+        return sum(1 << bit for bit, given in enumerate(astuple(self)) if given)
+
+    @classmethod
+    def of(cls, flags: int) -> Rights:
+        """Out of `flags`; bits that mean nothing are ignored."""
+        return cls(*(bool(flags >> bit & 1) for bit in range(len(fields(cls)))))
 
 
 # --- answers --------------------------------------------------------------------------------------

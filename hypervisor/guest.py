@@ -8,8 +8,6 @@ placement (`SocketGuest` in boot.py: frames on a socket). A port that is opened 
 
 from __future__ import annotations
 
-import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +15,7 @@ from actors import Fd, Message, Ref
 from hypervisor import errors
 from hypervisor import hypercalls as hc
 from hypervisor.channel_end import EventChannel, new_event, raise_event
-from hypervisor.memory import Mapping, Region
+from hypervisor.guest_memory import MemoryCalls
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
 
 _TIMEOUT = (
@@ -25,61 +23,16 @@ _TIMEOUT = (
 )
 
 
-class Guest(ABC):
-    """A domain's view of the hypervisor.
+class Guest(MemoryCalls):
+    """A domain's view of the hypervisor: see also `MemoryCalls`, which it is too.
 
     Every method raises a `HypercallError` when the hypervisor refuses it, and `DomainDead` when the
     domain may not call any more.
     """
 
     def __init__(self, domid: int, name: str) -> None:
-        self.domid = domid
+        super().__init__(domid)
         self.name = name
-
-    @abstractmethod
-    def hypercall(self, call: Message) -> Any:
-        """Make one hypercall and wait for its answer."""
-
-    def grant_access(self, grantee: int, region: Region, *, readonly: bool = False) -> int:
-        """Let domain ``grantee`` map the whole region; returns the grant reference.
-
-        Raises:
-            ValueError: read-only, but the region was not made ``readonly_to_peers``, so that the
-                kernel would not enforce it.
-        """
-        if readonly and not region.readonly_to_peers:
-            raise ValueError("a read-only grant needs a region made with readonly_to_peers")
-        memory = Fd(os.dup(region.fd))
-        try:
-            return int(self.hypercall(hc.GrantAccess(grantee, memory, 0, region.size, readonly)))
-        finally:
-            memory.close()
-
-    def end_access(self, gref: int) -> None:
-        """Withdraw a grant that nobody maps; refused while somebody does."""
-        self.hypercall(hc.EndAccess(gref))
-
-    def revoke(self, gref: int) -> None:
-        """Withdraw a grant at once: nobody can map it any more.
-
-        What the grantee has mapped already is taken from it by `Region.renew` or `Region.close`.
-        """
-        self.hypercall(hc.Revoke(gref))
-
-    def map_grant_ref(self, granter: int, gref: int) -> Mapping:
-        """Map what ``granter`` granted to this domain."""
-        granted = self.hypercall(hc.MapGrantRef(granter, gref))
-        try:
-            return Mapping(
-                granted.memory.fileno(), granted.offset, granted.length, readonly=granted.readonly
-            )
-        finally:
-            granted.memory.close()
-
-    def unmap_grant_ref(self, granter: int, gref: int, mapping: Mapping) -> None:
-        """Unmap, and tell the hypervisor so."""
-        mapping.close()
-        self.hypercall(hc.UnmapGrantRef(granter, gref))
 
     def alloc_unbound(self, remote: int, wake: Fd | None = None) -> EventChannel:
         """A port that ``remote`` may bind, in the epoch that it is told.

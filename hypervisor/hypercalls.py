@@ -15,20 +15,61 @@ from actors import Fd, Message, Ref
 # --- hypercalls (xen/include/public: grant_table.h, event_channel.h) ------------------------------
 
 
+class PopulateMemory(Message):
+    """The sealed memfd ``memory`` of ``size`` bytes is this domain's own. Answered by its number.
+
+    Memory is known by that number (int) from then on.
+    """
+
+    memory: Fd
+    size: int
+
+
+class ReleaseMemory(Message):
+    """This domain needs that memory no more; refused while any of it is granted."""
+
+    memory: int
+
+
 class GrantAccess(Message):
-    """Answered by the grant reference (int)."""
+    """Answered by the grant reference (int). ``rights``: the flags of grant_effects.Rights."""
 
     grantee: int
-    memory: Fd
+    memory: int
     offset: int
     length: int
-    readonly: bool
+    rights: int
+
+
+class GrantTransitive(Message):
+    """Grant on a range of what ``granter`` granted to this domain; answered by the new gref."""
+
+    grantee: int
+    granter: int
+    gref: int
+    offset: int
+    length: int
+    rights: int
 
 
 class Revoke(Message):
-    """Withdraw a grant, whoever maps it; answered by None. The memory half is `Region.renew`."""
+    """Withdraw a grant, whoever maps it; answered by `Withdrawn`."""
 
     gref: int
+
+
+class RevokePages(Message):
+    """Withdraw every grant of those pages of this domain's memory; answered by `Withdrawn`."""
+
+    memory: int
+    offset: int
+    length: int
+
+
+class Withdrawn(Message):
+    """What the caller must exchange now, as [memory, offset, length]; `Region.renew` does it."""
+
+    spans: list[tuple[int, int, int]]
 
 
 class EndAccess(Message):
@@ -38,13 +79,17 @@ class EndAccess(Message):
 
 
 class MapGrantRef(Message):
-    """Answered by `Granted`."""
+    """Answered by `Granted`. ``readonly`` None: as it was granted."""
 
     granter: int
     gref: int
+    readonly: bool | None
 
 
 class Granted(Message):
+    """``handle`` is for `UnmapGrantRef`."""
+
+    handle: int
     memory: Fd
     offset: int
     length: int
@@ -52,8 +97,80 @@ class Granted(Message):
 
 
 class UnmapGrantRef(Message):
+    handle: int
+
+
+class OwnSide(Message):
+    """One side of a copy: this domain's memory."""
+
+    memory: int
+    offset: int
+
+
+class GrantSide(Message):
+    """One side of a copy: what ``granter`` granted to this domain; ``offset`` is within that."""
+
     granter: int
     gref: int
+    offset: int
+
+
+class GrantCopy(Message):
+    """Copy without mapping. Each side is an `OwnSide` or a `GrantSide`."""
+
+    source: Message
+    dest: Message
+    length: int
+
+
+class AcceptTransfer(Message):
+    """Answered by a gref that ``giver`` may transfer up to ``size`` bytes to."""
+
+    giver: int
+    size: int
+
+
+class Transfer(Message):
+    """Make this domain's memory the receiver's own, who gave the gref for it."""
+
+    memory: int
+    receiver: int
+    gref: int
+
+
+class QueryGrant(Message):
+    """What has become of a grant of this domain? Answered by `GrantIs`."""
+
+    gref: int
+
+
+class GrantIs(Message):
+    """See grant_effects.GrantState."""
+
+    grantee: int
+    memory: int
+    offset: int
+    length: int
+    rights: int
+    parent: tuple[int, int] | None
+    children: list[tuple[int, int]]
+    mapped_by: dict[int, int]
+
+
+class QueryUsage(Message):
+    """What does domain ``of`` have? Domain 0 may ask of any. Answered by `UsageIs`."""
+
+    of: int
+
+
+class UsageIs(Message):
+    """See grant_quota.GrantUsage."""
+
+    memory: int
+    grants: int
+    mapped: int
+    mappings: int
+    orphans: int
 
 
 class AllocUnbound(Message):
@@ -196,9 +313,7 @@ class Refused(Message):
 
 
 class CreateDomain(Message):
-    """Answered by the domid. ``door`` gets what happens to the domain: `PeerState`, `PortBound`,
-    `PortClosed`, `Probe`, `Kill`.
-    """
+    """Answered by the domid. ``door`` gets what happens to the domain: `News`, `Probe`, `Kill`."""
 
     name: str
     door: Ref
@@ -223,7 +338,11 @@ class Hypercall(Message):
     call: Message
 
 
-class PeerState(Message):
+class News(Message):
+    """What a domain is told without having asked; its doors pass it on to its program."""
+
+
+class PeerState(News):
     """The other end of a pairing is in a new state (see bus.py)."""
 
     device: str
@@ -235,7 +354,7 @@ class PeerState(Message):
     details: Any
 
 
-class PortBound(Message):
+class PortBound(News):
     """The remote has bound a port of this domain. Who does not care ignores it."""
 
     port: int
@@ -244,7 +363,7 @@ class PortBound(Message):
     remote_port: int
 
 
-class PortClosed(Message):
+class PortClosed(News):
     """The remote closed its end: the port is unbound, in a new ``epoch``. See `Reoffer`.
 
     ``died``: nobody can ever bind it. Who does not care ignores it, and closes his end.
@@ -254,6 +373,51 @@ class PortClosed(Message):
     epoch: int
     remote: int
     died: bool
+
+
+class MappingRevoked(News):
+    """What ``granter`` granted as ``gref`` is over; so are the mappings of these ``handles``.
+
+    They show zeros or an old snapshot, and are counted against this domain until it unmaps them.
+    """
+
+    granter: int
+    gref: int
+    handles: list[int]
+
+
+class GrantGone(News):
+    """A grant of this domain was revoked: by itself, or with what it shared a page with."""
+
+    gref: int
+
+
+class LastMappingGone(News):
+    """Nobody maps that grant of this domain any more: unmapped, died, or was revoked."""
+
+    gref: int
+
+
+class StillReachable(News):
+    """``holder`` has a grant of this domain's memory no more, but still maps it.
+
+    Its granter, who granted on, cannot take the pages; this domain can, with `RevokePages`.
+    """
+
+    memory: int
+    offset: int
+    length: int
+    holder: int
+
+
+class Transferred(News):
+    """``memory`` is this domain's own, and has the number; ``gref`` was its `AcceptTransfer`."""
+
+    gref: int
+    number: int
+    memory: Fd
+    size: int
+    giver: int
 
 
 class Probe(Message):

@@ -1,9 +1,9 @@
 """The hypervisor: one actor around the pure tables of a machine.
 
-It owns the grant tables, the event channel table (in ports.py) and the bus, and the descriptors
-that are behind their entries. It never blocks and never asks anybody: domains ask it (`Hypercall`),
-and it tells the door of a domain (`CreateDomain.door`) what happens to that domain. Only control
-passes here; a signal or a request never does.
+It owns the grant tables (in granting.py), the event channel table (in ports.py) and the bus, and
+the descriptors that are behind their entries. It never blocks and never asks anybody: domains ask
+it (`Hypercall`), and it tells the door of a domain (`CreateDomain.door`) what happens to that
+domain. Only control passes here; a signal or a request never does.
 
 Corner case: a domain's door may be dead already when a notification is for it. That is a counted
 dead letter and nothing else: the door's own end sends `DestroyDomain`, which settles all it had.
@@ -12,20 +12,22 @@ dead letter and nothing else: the door's own end sends `DestroyDomain`, which se
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from actors import Actor, Down, Fd, Message, Ref, Timer
+from actors import Actor, Down, Message, Ref, Timer
 from hypervisor import hypercalls as hc
 from hypervisor.bus import Bus, Notice
-from hypervisor.errors import BadGrant, HypercallError
-from hypervisor.grant_table import GrantTable
+from hypervisor.errors import HypercallError
+from hypervisor.grant_quota import GrantQuota
+from hypervisor.granting import Granting
 from hypervisor.port_effects import CONTROL_DOMAIN, Virq
 from hypervisor.ports import Ports
 from hypervisor.store_actor import Introduce, Put, Release, Remove
 from hypervisor.store_mirror import picture
 
-_NO_QUOTA = 1 << 31  # domain 0 is the machine itself
+_NO_QUOTA = 1 << 62  # domain 0 is the machine itself
+_NO_GRANT_QUOTA = GrantQuota(_NO_QUOTA, _NO_QUOTA, _NO_QUOTA, _NO_QUOTA)
 _LONGEST_TIMER = 30 * 86400.0  # seconds
 
 
@@ -33,7 +35,6 @@ _LONGEST_TIMER = 30 * 86400.0  # seconds
 class _Domain:
     name: str
     door: Ref
-    grants: GrantTable[Fd] = field(init=False)
     timer: Timer | None = None
 
 
@@ -42,9 +43,14 @@ class Hypervisor(Actor):
 
     pooled = True
 
-    def __init__(self, store: Ref, port_quota: int) -> None:
+    def __init__(
+        self, store: Ref, port_quota: int, grant_quota: GrantQuota, patience: float
+    ) -> None:
         super().__init__()
         self._store = store
+        self._grant_quota = grant_quota
+        self._patience = patience  # seconds
+        self._grants = Granting(self._tell, self._warn)
         self._ports = Ports(port_quota, self._tell)
 
     def on_start(self) -> None:
@@ -52,11 +58,7 @@ class Hypervisor(Actor):
         self._bus = Bus()
         self._next_domid = 0
         self._table: dict[type[Message], Callable[[int, Any], Any]] = {
-            hc.GrantAccess: self._grant_access,
-            hc.Revoke: self._revoke,
-            hc.EndAccess: self._end_access,
-            hc.MapGrantRef: self._map_grant_ref,
-            hc.UnmapGrantRef: self._unmap_grant_ref,
+            **self._grants.handlers(),
             **self._ports.handlers(),
             hc.SetTimer: self._set_timer,
             hc.Advertise: lambda domid, call: self._notify(self._bus.advertise(domid, call.device)),
@@ -79,6 +81,8 @@ class Hypervisor(Actor):
                 return self._create(name, door)
             case hc.DestroyDomain():
                 return self._destroy(message)
+            case _Overdrawn(domid, limit):
+                return self._still_overdrawn(domid, limit)
             case _TimerDue(domid):
                 return self._timer_due(domid)
             case Down(reason=reason):
@@ -99,10 +103,10 @@ class Hypervisor(Actor):
     def _create(self, name: str, door: Ref) -> int:
         domid = self._next_domid
         self._next_domid += 1
-        domain = _Domain(name, door)
-        domain.grants = GrantTable(domid)
-        self._ports.domain_created(domid, _NO_QUOTA if domid == CONTROL_DOMAIN else None)
-        self._domains[domid] = domain
+        free = domid == CONTROL_DOMAIN
+        self._grants.domain_created(domid, _NO_GRANT_QUOTA if free else self._grant_quota)
+        self._ports.domain_created(domid, _NO_QUOTA if free else None)
+        self._domains[domid] = _Domain(name, door)
         self._store.tell(Introduce(domid, {"name": name, "domid": str(domid)}))
         return domid
 
@@ -110,43 +114,25 @@ class Hypervisor(Actor):
         domain = self._domains.pop(message.domid, None)
         if domain is None:
             return
-        for entry in domain.grants.revoke_all():
-            entry.memory.close()
+        self._grants.domain_died(message.domid)
         if domain.timer is not None:
             domain.timer.cancel()
         self._ports.domain_died(message.domid)
         if message.crashed:
             self._ports.raise_virq(Virq.DOM_EXC, CONTROL_DOMAIN)
-        for other in self._domains.values():
-            other.grants.grantee_died(message.domid)
         reason = f"domain {domain.name!r} has ended: {message.reason}"
         self._notify(self._bus.domain_died(message.domid, reason, returns=message.returns))
         self._store.tell(Release(message.domid))
 
-    def _grant_access(self, domid: int, call: hc.GrantAccess) -> int:
-        self._known(call.grantee)
-        return self._domains[domid].grants.grant_access(
-            call.grantee, call.memory, call.offset, call.length, readonly=call.readonly
-        )
+    def _warn(self, domid: int, limit: int) -> None:
+        """It holds too much revoked memory. Who is told so may need a moment to let go."""
+        self.after(self._patience, _Overdrawn(domid, limit))
 
-    def _revoke(self, domid: int, call: hc.Revoke) -> None:
-        entry = self._domains[domid].grants.revoke(call.gref)
-        if entry is not None:
-            entry.memory.close()
-
-    def _end_access(self, domid: int, call: hc.EndAccess) -> None:
-        self._domains[domid].grants.end_access(call.gref).close()
-
-    def _map_grant_ref(self, domid: int, call: hc.MapGrantRef) -> Message:
-        if call.granter not in self._domains:
-            raise BadGrant(f"domain {call.granter} has ended, and its grants with it")
-        entry = self._domains[call.granter].grants.map_grant_ref(call.gref, domid)
-        return hc.Granted(entry.memory, entry.offset, entry.length, entry.readonly)
-
-    def _unmap_grant_ref(self, domid: int, call: hc.UnmapGrantRef) -> None:
-        granter = self._domains.get(call.granter)
-        if granter is not None:
-            granter.grants.unmap_grant_ref(call.gref, domid)
+    def _still_overdrawn(self, domid: int, limit: int) -> None:
+        if self._grants.overdrawn(domid):
+            held = self._grants.orphans(domid)
+            text = f"it holds {held} bytes of memory that was revoked; {limit} are allowed"
+            self._tell(domid, hc.Kill(text))
 
     def _set_timer(self, domid: int, call: hc.SetTimer) -> None:
         if call.seconds is not None and not 0 <= call.seconds <= _LONGEST_TIMER:
@@ -176,10 +162,6 @@ class Hypervisor(Actor):
         verdict = hc.Kill(call.text) if call.broken else hc.Probe(call.text)
         back.door.tell(verdict, control=True)
 
-    def _known(self, domid: int) -> None:
-        if domid not in self._domains:
-            raise HypercallError(f"there is no domain {domid}")
-
     def _notify(self, notices: list[Notice]) -> None:
         for notice in notices:
             domain = self._domains.get(notice.to)
@@ -200,3 +182,8 @@ class Hypervisor(Actor):
 
 class _TimerDue(Message):
     domid: int
+
+
+class _Overdrawn(Message):
+    domid: int
+    limit: int

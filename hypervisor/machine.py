@@ -32,8 +32,10 @@ from actors import (
 from hypervisor import hypercalls as hc
 from hypervisor.domain import Crash, ProcessDomain, ThreadDomain, WhichPid
 from hypervisor.errors import DomainStartError, HypervisorError, MachineFailed
-from hypervisor.guest import LocalGuest
+from hypervisor.grant_quota import GrantQuota
+from hypervisor.guest import Guest, LocalGuest
 from hypervisor.hypervisor import Hypervisor
+from hypervisor.port_effects import CONTROL_DOMAIN
 from hypervisor.processes import ProcessPool
 from hypervisor.program import name_of
 from hypervisor.store_actor import StoreActor
@@ -55,6 +57,9 @@ class Machine:
         spares: pre-imported processes that stand by for restarts, each about 25 MiB; without one
             at hand a restart pays for the start of an interpreter, about 0.2 s.
         port_quota: how many event channel ports each domain but this process may have open.
+        grant_quota: what each of them may have of memory, grants and mappings; None: `GrantQuota`'s
+            own values. One that holds too much of what was revoked, and has not let go after
+            ``watchdog`` seconds, is killed.
         store_socket: where to serve the machine's store to xenstore-utils and other clients of
             the XenStore protocol; whoever may open it (the user alone) is domain 0 there.
 
@@ -73,6 +78,7 @@ class Machine:
         grace: float = 5.0,
         spares: int = 2,
         port_quota: int = 4096,
+        grant_quota: GrantQuota | None = None,
         store_socket: str | os.PathLike[str] | None = None,
     ) -> None:
         self.watchdog = watchdog
@@ -82,10 +88,17 @@ class Machine:
             store = self.system.start(StoreActor, name="store")
             if store_socket is not None:
                 self._listen(store, os.fspath(store_socket))
-            self._hypervisor = self.system.start(Hypervisor, store, port_quota, name="hypervisor")
-            self._front = self.system.start(_FrontDoor, name="front")
-            domid = self._hypervisor.ask(hc.CreateDomain("machine", self._front))
-            self.guest = LocalGuest(domid, "machine", self._hypervisor)
+            self._hypervisor = self.system.start(
+                Hypervisor,
+                store,
+                port_quota,
+                grant_quota or GrantQuota(),
+                watchdog,
+                name="hypervisor",
+            )
+            self.guest = LocalGuest(CONTROL_DOMAIN, "machine", self._hypervisor)
+            self._front = self.system.start(_FrontDoor, self.guest, name="front")
+            self._hypervisor.ask(hc.CreateDomain(self.guest.name, self._front))
             self._pool = self.system.start(ProcessPool, spares, name="processes")
             self._supervisor = self.system.start(
                 Supervisor, [], intensity=intensity, period=period, name="domains"
@@ -193,13 +206,13 @@ class Machine:
         """That channel's endpoint has ended: what is still said to it is dropped."""
         self._front.ask(_Register(channel, None))
 
-    def hear_ports(self, listener: Ref | None) -> None:
-        """Let ``listener`` have every `PortBound` and `PortClosed` that domain 0 is told.
+    def hear(self, listener: Ref | None) -> None:
+        """Let ``listener`` have all `News` of ports and grants that domain 0 is told.
 
-        It takes the place of the one before; None: nobody. Ports that it does not know are others'
-        (each channel of `transport.connect` has one).
+        It takes the place of the one before; None: nobody. Ports and grants that it does not know
+        are others' (each channel of `transport.connect` has some).
         """
-        self._front.ask(_HearPorts(listener))
+        self._front.ask(_Hear(listener))
 
     def _listen(self, store: Ref, path: str) -> None:
         try:
@@ -241,20 +254,22 @@ class _Register(Message):
     endpoint: Ref | None
 
 
-class _HearPorts(Message):
+class _Hear(Message):
     listener: Ref | None
 
 
 class _FrontDoor(Actor):
     """The door of domain 0: passes what it is told about a channel to that channel's endpoint, and
-    what it is told about ports to who asked for it.
+    other news to who asked for it.
     """
 
     pooled = True
 
-    def on_start(self) -> None:
+    def __init__(self, guest: Guest) -> None:
+        super().__init__()
+        self._guest = guest
         self._endpoints: dict[int, Ref] = {}
-        self._hears_ports: Ref | None = None
+        self._listener: Ref | None = None
 
     def on_receive(self, message: Message) -> None:
         match message:
@@ -262,9 +277,12 @@ class _FrontDoor(Actor):
                 self._endpoints[channel] = endpoint
             case _Register(channel):
                 self._endpoints.pop(channel, None)
-            case _HearPorts(listener):
-                self._hears_ports = listener
-            case hc.PortBound() | hc.PortClosed() if self._hears_ports is not None:
-                self._hears_ports.tell(message, control=True)
-            case hc.PeerState() if message.channel in self._endpoints:
-                self._endpoints[message.channel].tell(message, control=True)
+            case _Hear(listener):
+                self._listener = listener
+            case hc.PeerState():
+                if message.channel in self._endpoints:
+                    self._endpoints[message.channel].tell(message, control=True)
+            case hc.News():
+                self._guest.hear(message)
+                if self._listener is not None:
+                    self._listener.tell(message, control=True)

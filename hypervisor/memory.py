@@ -13,7 +13,8 @@ what stands behind it is exchanged with MAP_FIXED. Rules:
 3. `Region.renew` is the memory half of a revocation. Fresh pages are laid under our views, then a
    hole is punched in the old memfd: whoever still maps it holds zero pages that touch no one. For
    a region that is read-only to its peers the hole is not permitted (nor needed for our safety):
-   the peer keeps the old snapshot.
+   the peer keeps the old snapshot. Part of a region can be renewed by itself: then several memfds
+   (`Backing`) lie under one window, and a grant must be within one of them.
 
 Corner case: a buffer that its holder may be writing at this very moment cannot be copied without
 tearing. Such ranges are named ``held`` in `renew`: they keep their old pages until the holder
@@ -29,13 +30,19 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterable
+from typing import Self
 
 from hypervisor.errors import GrantRevoked
 
 PAGE = mmap.PAGESIZE
 
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_F_SEAL_FUTURE_WRITE = 0x10  # linux/fcntl.h
+Span = tuple[int, int]
+"""(start, length) in bytes."""
+
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+"""Every memfd that is granted has these."""
+F_SEAL_FUTURE_WRITE = 0x10
+"""linux/fcntl.h: nobody can map it writable any more."""
 _MAP_NORESERVE = 0x4000  # asm-generic/mman.h
 _MAP_FIXED = 0x10  # asm-generic/mman-common.h
 _PUNCH_HOLE = 0x01 | 0x02  # linux/falloc.h: FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
@@ -68,6 +75,18 @@ def punch_hole(fd: int, start: int, length: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def new_memfd(name: str, size: int) -> int:
+    """A descriptor of ``size`` bytes of zeros whose pages are there already."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        os.posix_fallocate(fd, 0, size)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 class Window:
     """A fixed range of addresses whose backing can be exchanged under live views."""
 
@@ -95,26 +114,32 @@ class Window:
             raise OSError(number, f"cannot map {length} bytes: {os.strerror(number)}")
 
 
-class _Pages:
-    """One memfd and how many parts of its region's window still show it."""
+class Backing:
+    """One memfd, which lies under the addresses of its region from ``start`` on.
 
-    def __init__(self, name: str, size: int) -> None:
-        self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        self.users = 1
-        try:
-            os.ftruncate(self.fd, size)
-            os.posix_fallocate(self.fd, 0, size)
-        except OSError:
-            os.close(self.fd)
-            raise
+    Attributes:
+        fd: the descriptor, which this closes.
+        start: where in the region its first byte is.
+        size: bytes.
+        memory: the hypervisor's number for it, once it has one.
+    """
 
-    def seal(self, *, readonly_to_peers: bool) -> None:
-        extra = _F_SEAL_FUTURE_WRITE if readonly_to_peers else 0
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS | extra)
+    def __init__(self, fd: int, start: int, size: int) -> None:
+        self.fd = fd
+        self.start = start
+        self.size = size
+        self.memory: int | None = None
+        self._users = 1
+
+    def share(self) -> Self:
+        """One more part of a region shows it."""
+        self._users += 1
+        return self
 
     def drop(self) -> None:
-        self.users -= 1
-        if self.users == 0:
+        """One part less; after the last one it is closed."""
+        self._users -= 1
+        if self._users == 0:
             os.close(self.fd)
 
 
@@ -125,116 +150,189 @@ class Region:
         size: bytes, at least 1.
         name: shown in /proc/*/maps as ``memfd:name``.
         readonly_to_peers: nobody but the owner can ever map it writable (enforced by the kernel).
+        fd: a sealed memfd of ``size`` bytes to take over, in place of a fresh one.
 
     Raises:
         ValueError: a size below 1.
         OSError: no memory or no descriptor for it.
     """
 
-    def __init__(self, size: int, *, name: str = "region", readonly_to_peers: bool = False) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        name: str = "region",
+        readonly_to_peers: bool = False,
+        fd: int | None = None,
+    ) -> None:
         if size < 1:
             raise ValueError(f"a region has at least 1 byte, not {size}")
         self.size = -(-size // PAGE) * PAGE
         self.readonly_to_peers = readonly_to_peers
         self._name = name
-        self._held: dict[tuple[int, int], _Pages] = {}
+        self._held: dict[Span, Backing] = {}
+        self._spare: int | None = None
         self._closed = False
         self._window = Window(self.size)
-        self._pages = self._fresh([])
+        whole = (0, self.size)
+        self._extents: list[tuple[Span, Backing]] = []
+        if fd is None:
+            self._extents.append((whole, self._fresh(whole, [], [])))
+        else:
+            self._window.lay(fd, 0, self.size, 0)
+            self._extents.append((whole, Backing(fd, 0, self.size)))
 
     @property
     def fd(self) -> int:
-        """The descriptor of the memfd that is granted now. It changes with every `renew`."""
-        if self._closed:
-            raise ValueError("the region is closed")
-        return self._pages.fd
+        """The descriptor of the memfd behind the whole region. It changes with every `renew`.
+
+        Raises:
+            ValueError: the region is closed, or parts of it were renewed by themselves.
+        """
+        return self.backing(0, self.size).fd
 
     @property
     def view(self) -> memoryview:
         """All bytes, writable; the same view across `renew`, and zeros after `close`."""
         return self._window.view
 
+    def backing(self, start: int, length: int) -> Backing:
+        """The memfd behind that range.
+
+        Raises:
+            ValueError: the region is closed, or more than one memfd is behind it, because parts of
+                it were renewed by themselves: `renew` all of it.
+        """
+        if self._closed:
+            raise ValueError("the region is closed")
+        for (first, size), backing in self._extents:
+            if first <= start and start + length <= first + size:
+                return backing
+        raise ValueError(f"{length} bytes from {start} of the region are not in one memfd")
+
+    def backings(self) -> list[Backing]:
+        """Every memfd behind the region, each once."""
+        return list(dict.fromkeys(backing for _, backing in self._extents))
+
+    def prepare(self) -> None:
+        """Have the pages for the next `renew` of the whole region allocated now, which is most of
+        what that costs. They take as much memory as the region until then.
+        """
+        if self._spare is None and not self._closed:
+            self._spare = new_memfd(self._name, self.size)
+
     def renew(
         self,
-        keep: Iterable[tuple[int, int]] = (),
-        held: Iterable[tuple[int, int]] = (),
+        spans: Iterable[Span] | None = None,
+        keep: Iterable[Span] = (),
+        held: Iterable[Span] = (),
     ) -> None:
         """Take the memory back from everybody who maps it, whatever they do.
 
         Args:
-            keep: (start, length) spans whose contents the owner needs; all else becomes zeros.
-            held: spans whose holder may be writing right now; see `settle`.
+            spans: disjoint (start, length) of whole pages to take back; None: all of the region.
+            keep: (start, length) whose contents the owner needs; all else becomes zeros.
+            held: those whose holder may be writing right now; see `settle`.
 
-        Time: about 0.5 ms for each MiB of the region (allocation, then the hole in the old pages).
+        Time: about 0.5 ms for each MiB (allocation, then the hole in the old pages), half of that
+        after `prepare`.
         """
+        taken = [(0, self.size)] if spans is None else sorted(spans)
         waiting = {pages_of(*span) for span in held}
         if waiting and self.readonly_to_peers:
             raise ValueError("a region that is read-only to its peers has no held spans")
-        old, self._pages = self._pages, self._fresh(keep, sorted(waiting))
-        for span in waiting:
-            if span not in self._held:  # one that is held since an earlier epoch stays there
-                self._held[span] = old
-                old.users += 1
-        if not self.readonly_to_peers:
-            for start, length in _gaps(sorted(waiting), self.size):
-                punch_hole(old.fd, start, length)
-        old.drop()
+        for start, length in taken:
+            _refuse_unless_pages(start, length, self.size)
+        keep = list(keep)
+        for span in taken:
+            inside = sorted(part for part in waiting if _overlap(part, span))
+            self._exchange(span, self._fresh(span, _clip(keep, span), inside), inside)
 
     def settle(self, start: int, length: int) -> None:
         """Move a held span, with its contents, to the pages that are granted now.
 
         The caller vouches that nobody writes to the span meanwhile. Does nothing when not held.
         """
-        span = pages_of(start, length)
-        old = self._held.pop(span, None)
-        if old is None:
-            return
-        start, length = span
-        os.pwrite(self._pages.fd, self.view[start : start + length], start)
-        self._window.lay(self._pages.fd, start, length, start)
-        punch_hole(old.fd, start, length)
-        old.drop()
+        settled = pages_of(start, length)
+        for span in [part for part in self._held if _overlap(part, settled)]:
+            old = self._held.pop(span)
+            for extent, now in self._extents:
+                for at, count in _clip([span], extent):
+                    os.pwrite(now.fd, self.view[at : at + count], at - now.start)
+                    self._window.lay(now.fd, at, count, at - now.start)
+            punch_hole(old.fd, span[0] - old.start, span[1])
+            old.drop()
 
     def close(self) -> None:
-        """Give the memory back. Idempotent; views that are left read zeros."""
+        """Give the memory back. Idempotent; views that are left read zeros.
+
+        Whoever still maps it is left with zeros too, unless it is read-only to him.
+        """
         if self._closed:
             return
         self._closed = True
         self._window.clear()
-        for pages in self._held.values():
-            pages.drop()
+        for span, backing in [*self._extents, *self._held.items()]:
+            if backing.memory is not None and not self.readonly_to_peers:
+                punch_hole(backing.fd, span[0] - backing.start, span[1])
+            backing.drop()
+        self._extents.clear()
         self._held.clear()
-        self._pages.drop()
+        if self._spare is not None:
+            os.close(self._spare)
 
-    def _fresh(
-        self, keep: Iterable[tuple[int, int]], around: Iterable[tuple[int, int]] = ()
-    ) -> _Pages:
-        pages = _Pages(self._name, self.size)
+    def _exchange(self, taken: Span, fresh: Backing, waiting: list[Span]) -> None:
+        """``fresh`` is what lies under that span now; what did is cut off from who maps it."""
+        extents = [(taken, fresh)]
+        for extent, old in self._extents:
+            extents += [(part, old.share()) for part in _gaps([taken], extent)]
+            for part in _clip([taken], extent):
+                for holding in _clip(waiting, part):
+                    for new in _gaps(sorted(self._held), holding):
+                        self._held[new] = old.share()  # the rest shows an earlier epoch's pages
+                for start, length in [] if self.readonly_to_peers else _gaps(waiting, part):
+                    punch_hole(old.fd, start - old.start, length)
+            old.drop()
+        self._extents = sorted(extents, key=lambda extent: extent[0])
+
+    def _fresh(self, span: Span, keep: Iterable[Span], around: Iterable[Span]) -> Backing:
+        first, size = span
+        spare, whole = self._spare, size == self.size
+        if spare is not None and whole:
+            self._spare = None
+        fd = spare if spare is not None and whole else new_memfd(self._name, size)
         try:
             for start, length in keep:
-                os.pwrite(pages.fd, self.view[start : start + length], start)
-            for start, length in _gaps(around, self.size):
-                self._window.lay(pages.fd, start, length, start)
-            pages.seal(readonly_to_peers=self.readonly_to_peers)  # after our own writable mapping
+                os.pwrite(fd, self.view[start : start + length], start - first)
+            for start, length in _gaps(around, span):
+                self._window.lay(fd, start, length, start - first)
+            extra = F_SEAL_FUTURE_WRITE if self.readonly_to_peers else 0
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS | extra)  # after our own writable mapping
         except OSError:
-            pages.drop()
+            os.close(fd)
             raise
-        return pages
+        return Backing(fd, first, size)
 
 
 class Mapping:
     """A grant as its grantee sees it: ``length`` bytes from ``offset`` of the granter's memfd.
 
-    The descriptor is only borrowed. `close` may be called at any time, also while views are
-    exported: they read zeros afterwards.
+    ``handle``: what the hypervisor calls it. The descriptor is only borrowed. `revoked` and `close`
+    may be called at any time and from any thread, also while views are exported. Views that somebody
+    kept show zeros after `close`, and after `revoked` what the granter left: zeros, or the old
+    snapshot of what was granted read-only (so what was read of it was never torn by us).
     """
 
-    def __init__(self, fd: int, offset: int, length: int, *, readonly: bool) -> None:
+    def __init__(
+        self, fd: int, offset: int, length: int, *, readonly: bool, handle: int = 0
+    ) -> None:
+        self.handle = handle
         start, span = pages_of(offset, length)
         self._window: Window | None = Window(span)
         self._window.lay(fd, 0, span, start, readonly=readonly)
         view = self._window.view[offset - start : offset - start + length]
         self._view = view.toreadonly() if readonly else view
+        self._usable = True
 
     @property
     def view(self) -> memoryview:
@@ -243,24 +341,46 @@ class Mapping:
         Raises:
             GrantRevoked: the mapping was closed, or the granter revoked the grant.
         """
-        if self._window is None:
+        if not self._usable:
             raise GrantRevoked("this grant was revoked or unmapped")
         return self._view
 
+    def revoked(self) -> None:
+        """The granter took it back: `view` raises from now on."""
+        self._usable = False
+
     def close(self) -> None:
         """Unmap. Idempotent."""
-        if self._window is not None:
-            self._window.clear()
-            self._window = None
+        self._usable = False
+        window, self._window = self._window, None
+        if window is not None:
+            window.clear()
 
 
-def _gaps(spans: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """What of [0, size) the sorted, disjoint (start, length) spans leave free."""
-    free, at = [], 0
-    for start, length in spans:
+def _refuse_unless_pages(start: int, length: int, size: int) -> None:
+    if start % PAGE or length % PAGE or start < 0 or length < 1 or start + length > size:
+        raise ValueError(f"{length} bytes from {start} are not whole pages of a region of {size}")
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one[0] < other[0] + other[1] and other[0] < one[0] + one[1]
+
+
+def _clip(spans: Iterable[Span], within: Span) -> list[Span]:
+    """The parts of the spans that are in ``within``."""
+    first, end = within[0], within[0] + within[1]
+    cut = [(max(start, first), min(start + length, end)) for start, length in spans]
+    return [(start, stop - start) for start, stop in cut if start < stop]
+
+
+def _gaps(spans: Iterable[Span], within: Span) -> list[Span]:
+    """What of ``within`` the sorted, disjoint spans leave free."""
+    free, at = [], within[0]
+    end = within[0] + within[1]
+    for start, length in _clip(spans, within):
         if start > at:
             free.append((at, start - at))
         at = start + length
-    if at < size:
-        free.append((at, size - at))
+    if at < end:
+        free.append((at, end - at))
     return free

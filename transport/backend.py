@@ -18,6 +18,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from actors import Actor, Message
@@ -28,9 +29,9 @@ from hypervisor import (
     Guest,
     HypervisorError,
     Mapping,
+    MappingRevoked,
+    News,
     PeerState,
-    PortBound,
-    PortClosed,
     Region,
     raise_event,
 )
@@ -109,19 +110,17 @@ class _Link:
         front: tuple[int, int],
         epoch: int,
         channel: EventChannel,
-        mapped: list[tuple[int, Mapping]],
+        mapped: list[Mapping],
         ring: Region,
-        ring_gref: int,
     ) -> None:
         self.front = front
         self.epoch = epoch
         self.channel = channel
         self.mapped = mapped
-        self.memory = mapped[1][1]
+        self.memory = mapped[1]
         self.memory_size = len(self.memory.view)
         self.ring = ring
-        self.ring_gref = ring_gref
-        peer = mapped[0][1].view
+        peer = mapped[0].view
         self.incoming = Incoming(ring.view, peer)
         self.outgoing = Outgoing(ring.view, peer)
         self.lock = threading.Lock()
@@ -167,10 +166,12 @@ class BackEndActor(Actor):
             self._driver.on_stop()
 
     def on_receive(self, message: Message) -> None:
-        if isinstance(message, PortBound | PortClosed):
-            return  # the bus says it too
-        if not isinstance(message, PeerState):
+        if not isinstance(message, News):
             raise TypeError(f"a back end does not take {type(message).__name__}")
+        if isinstance(message, MappingRevoked):
+            self._on_revoked(set(message.handles))
+        if not isinstance(message, PeerState):
+            return  # the bus says it too
         front = (message.front_domid, message.channel)
         state = SERVING if front in self._links else WAITING
         _, action = BACK[state, message.state]
@@ -188,14 +189,14 @@ class BackEndActor(Actor):
         ring = Region(
             page_size(slots * descriptors.RECORD_LIMIT), name="xenidc-ring", readonly_to_peers=True
         )
-        mapped: list[tuple[int, Mapping]] = []
+        mapped: list[Mapping] = []
         channel: EventChannel | None = None
         try:
-            mapped.append((ring_gref, guest.map_grant_ref(peer, ring_gref)))
-            mapped.append((memory_gref, guest.map_grant_ref(peer, memory_gref)))
+            mapped.append(guest.map_grant_ref(peer, ring_gref))
+            mapped.append(guest.map_grant_ref(peer, memory_gref))
             channel = guest.bind_interdomain(peer, port, port_epoch)
             gref = guest.grant_access(peer, ring, readonly=True)
-            link = _Link(front, message.epoch, channel, mapped, ring, gref)
+            link = _Link(front, message.epoch, channel, mapped, ring)
             self._links[front] = link
             guest.switch(front, message.epoch, CONNECTED, {"ring-ref": gref})
         except HypervisorError as error:  # it died while it connected; its CLOSED is on its way
@@ -203,24 +204,31 @@ class BackEndActor(Actor):
             if front in self._links:
                 self._drop(front)
             else:
-                for _, mapping in mapped:
-                    mapping.close()
+                for mapping in mapped:
+                    guest.unmap_grant_ref(mapping)
                 if channel is not None:
                     guest.close_port(channel)
-                ring.close()
+                guest.release(ring)
             return
         self.watch(channel.fileno(), lambda: self._on_event(link))
+
+    def _on_revoked(self, handles: set[int]) -> None:
+        """Somebody took a connection's memory: that connection is over, and there may be another."""
+        for front, link in list(self._links.items()):
+            if not handles.isdisjoint(mapping.handle for mapping in link.mapped):
+                self._drop(front)
+                with suppress(HypervisorError):  # it is over for the other end too
+                    self._guest.switch(front, link.epoch, CLOSED, "its memory was revoked")
 
     def _drop(self, front: tuple[int, int]) -> None:
         link = self._links.pop(front)
         self.unwatch(link.channel.fileno())
         with link.lock:
             link.open = False
-        for gref, mapping in link.mapped:
-            self._guest.unmap_grant_ref(front[0], gref, mapping)
+        for mapping in link.mapped:
+            self._guest.unmap_grant_ref(mapping)
         self._guest.close_port(link.channel)
-        self._guest.revoke(link.ring_gref)
-        link.ring.close()
+        self._guest.release(link.ring)
 
     def _on_event(self, link: _Link) -> None:
         link.channel.consume()

@@ -98,21 +98,23 @@ class _Epoch:
             name="xenidc-ring",
             readonly_to_peers=True,
         )
-        self.grants: list[int] = []
+        self.buffers: int | None = None  # the grant of the channel's buffer memory
         self.port: EventChannel | None = None
-        self.peer: tuple[int, Mapping] | None = None
+        self.peer: Mapping | None = None
         self._guest = guest
 
-    def take_back(self) -> None:
-        """Withdraw the grants, the port and the ring; ask nobody for permission."""
+    def take_back(self) -> list[tuple[int, int]]:
+        """Withdraw the grants, the port and the ring; ask nobody for permission.
+
+        Returns the spans of the buffer memory that must be renewed.
+        """
         guest = self._guest
-        for gref in self.grants:
-            guest.revoke(gref)
+        guest.release(self.ring)
         if self.port is not None:
             guest.close_port(self.port)
         if self.peer is not None:
-            guest.unmap_grant_ref(self.back, *self.peer)
-        self.ring.close()
+            guest.unmap_grant_ref(self.peer)
+        return [] if self.buffers is None else [span for _, span in guest.withdraw(self.buffers)]
 
 
 class FrontEndActor(Actor):
@@ -146,10 +148,11 @@ class FrontEndActor(Actor):
             ChannelClosed(f"the endpoint failed: {self.exit_reason}") if failed else None
         )
         if epoch is not None:
-            epoch.take_back()
             with suppress(HypervisorError):  # the back end went too: there is nobody left to tell
                 self._guest.switch(self._front_id, epoch.number, CLOSED)
+            epoch.take_back()
         self._machine.unregister(self._channel)
+        self._guest.withdraw_all(self._front.memory)
         self._front.dispose(failed=failed)
 
     @property
@@ -186,13 +189,12 @@ class FrontEndActor(Actor):
         self._epoch = epoch = _Epoch(said.epoch, said.peer, self._guest, self._front)
         guest, back = self._guest, said.peer
         try:
-            epoch.grants.append(guest.grant_access(back, epoch.ring, readonly=True))
-            epoch.grants.append(guest.grant_access(back, self._front.memory))
+            ring = guest.grant_access(back, epoch.ring, readonly=True)
+            epoch.buffers = guest.grant_access(back, self._front.memory)
             epoch.port = guest.alloc_unbound(back, self._front.wake)
-            ring, buffers = epoch.grants
             details = {
                 "ring-ref": ring,
-                "buffer-ref": buffers,
+                "buffer-ref": epoch.buffers,
                 "event-channel": epoch.port.port,
                 "event-channel-epoch": epoch.port.epoch,
                 "slots": self._front.slots,
@@ -207,18 +209,17 @@ class FrontEndActor(Actor):
         assert epoch.port is not None
         gref = said.details["ring-ref"]
         try:
-            epoch.peer = (gref, self._guest.map_grant_ref(said.peer, gref))
+            epoch.peer = self._guest.map_grant_ref(said.peer, gref)
         except HypervisorError:
             return  # it died meanwhile, as above
-        self._front.open(Link(said.epoch, epoch.ring, epoch.port, epoch.peer[1]))
+        self._front.open(Link(said.epoch, epoch.ring, epoch.port, epoch.peer))
 
     def _reset(self, said: PeerState) -> None:
         started = time.perf_counter()
         self._front.detach()
         epoch, self._epoch = self._epoch, None
         assert epoch is not None
-        epoch.take_back()
-        self._front.take_back(started)
+        self._front.take_back(epoch.take_back(), started)
         if isinstance(said.details, list):  # it lives, but will not talk to us: our own fault
             self._state = ENDED
             self._front.end(ChannelClosed(f"{self.device!r} refused us: {said.details[-1]}"))

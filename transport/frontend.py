@@ -425,22 +425,24 @@ class FrontEnd:
         with self._lock:
             self._link = None
 
-    def take_back(self, started: float) -> None:
-        """The memory half of the revocation; ``started``: `time.perf_counter` of its first half.
+    def take_back(self, spans: list[tuple[int, int]], started: float) -> None:
+        """The memory half of the revocation: renew these spans of the buffer memory.
+
+        ``started``: `time.perf_counter` of its first half.
 
         What is in flight keeps its contents. A buffer in its holder's hands keeps its pages until
         it is handed over, because the holder may be writing to it now.
         """
         with self._lock:
             keep, held = [], []
-            for buffer in self._buffers:
+            for buffer in self._buffers if spans else ():
                 span = (buffer.start, max(1, buffer.size))
                 if buffer.in_flight and not buffer.moved:
                     keep.append(span)
                 else:
                     held.append(span)
                     buffer.moved = True
-            self._memory.renew(keep, held)
+            self._memory.renew(spans, keep, held)
             self._revoke_seconds.append(time.perf_counter() - started)
 
     def progress(self) -> tuple[int, int, int] | None:

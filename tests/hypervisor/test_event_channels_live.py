@@ -45,7 +45,7 @@ class World:
         self.machine = self._stack.enter_context(Machine(spares=0, **options))
         self.guest = self.machine.guest
         self._told: SimpleQueue[list[Any]] = SimpleQueue()
-        self.machine.hear_ports(self.machine.system.start(Ear, self._told))
+        self.machine.hear(self.machine.system.start(Ear, self._told))
         self._mine: list[EventChannel] = []
 
     def __enter__(self) -> Self:
