@@ -6,8 +6,8 @@ charged, when it is first granted. A revocation is two halves: `withdraw` (the t
 `Region.renew` (the pages); `revoke` does both.
 
 Who wakes whom: `hear` is called by the domain's door with what the hypervisor tells it. A mapping
-that was revoked is of no use from there on, in the door's thread, whatever the program is doing; the
-program is told next, and must still unmap it.
+that was revoked is of no use from there on, in the door's thread, whatever the program does; the
+program is told next, and has yet to unmap it.
 
 Corner case: the news that a mapping was revoked can overtake the answer that announced it. So
 handles that nobody knows are remembered while anybody is waiting for such an answer.

@@ -213,7 +213,7 @@ class BackEndActor(Actor):
         self.watch(channel.fileno(), lambda: self._on_event(link))
 
     def _on_revoked(self, handles: set[int]) -> None:
-        """Somebody took a connection's memory: that connection is over, and there may be another."""
+        """Somebody took a connection's memory: it is over, and there may be another."""
         for front, link in list(self._links.items()):
             if not handles.isdisjoint(mapping.handle for mapping in link.mapped):
                 self._drop(front)
