@@ -1,6 +1,6 @@
 """What Xen gives a guest: domains, grantable memory, event channels, and a bus to meet on."""
 
-from hypervisor.bus import CLOSED, CONNECTED, GONE, INIT_WAIT, INITIALISED, Bus, Notice
+from hypervisor.bus import Bus, Notice
 from hypervisor.channel_end import EventChannel, Upcalls, clear_event, new_event, raise_event
 from hypervisor.errors import (
     BadGrant,
@@ -10,6 +10,7 @@ from hypervisor.errors import (
     GrantRevoked,
     HypercallError,
     HypervisorError,
+    IllegalTransition,
     MachineFailed,
     NotASocket,
     NotPermitted,
@@ -27,13 +28,9 @@ from hypervisor.machine import Machine
 from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
 from hypervisor.socketfile import UnixListener
+from hypervisor.xenbus import XenbusState
 
 __all__ = [
-    "CLOSED",
-    "CONNECTED",
-    "GONE",
-    "INITIALISED",
-    "INIT_WAIT",
     "BadGrant",
     "BadPort",
     "Bus",
@@ -46,6 +43,7 @@ __all__ = [
     "Guest",
     "HypercallError",
     "HypervisorError",
+    "IllegalTransition",
     "Machine",
     "MachineFailed",
     "Mapping",
@@ -66,6 +64,7 @@ __all__ = [
     "Upcalls",
     "Virq",
     "VirqBound",
+    "XenbusState",
     "clear_event",
     "new_event",
     "punch_hole",
