@@ -1,6 +1,6 @@
 """What Xen gives a guest: domains, grantable memory, event channels, and a bus to meet on."""
 
-from hypervisor.bus import CLOSED, CONNECTED, GONE, INIT_WAIT, INITIALISED, Bus, Notice
+from hypervisor.bus import Bus, Notice
 from hypervisor.channel_end import EventChannel, Upcalls, clear_event, new_event, raise_event
 from hypervisor.errors import (
     BadGrant,
@@ -11,6 +11,7 @@ from hypervisor.errors import (
     GrantRevoked,
     HypercallError,
     HypervisorError,
+    IllegalTransition,
     MachineFailed,
     NotASocket,
     NotPermitted,
@@ -40,13 +41,9 @@ from hypervisor.machine import Machine
 from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
 from hypervisor.socketfile import UnixListener
+from hypervisor.xenbus import XenbusState
 
 __all__ = [
-    "CLOSED",
-    "CONNECTED",
-    "GONE",
-    "INITIALISED",
-    "INIT_WAIT",
     "BadGrant",
     "BadPort",
     "Bus",
@@ -65,6 +62,7 @@ __all__ = [
     "Guest",
     "HypercallError",
     "HypervisorError",
+    "IllegalTransition",
     "LastMappingGone",
     "Machine",
     "MachineFailed",
@@ -91,6 +89,7 @@ __all__ = [
     "Upcalls",
     "Virq",
     "VirqBound",
+    "XenbusState",
     "clear_event",
     "new_event",
     "punch_hole",

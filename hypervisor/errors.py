@@ -6,6 +6,11 @@ fault and says so. Every error of this package is a `HypervisorError`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypervisor.xenbus import Side
+
 
 class HypervisorError(Exception):
     """Base of every error that this package raises."""
@@ -49,6 +54,18 @@ class VirqBound(HypercallError):
 
 class StaleEpoch(HypercallError):
     """The message belongs to a connection that has already ended. It was dropped, not executed."""
+
+
+class IllegalTransition(HypercallError):
+    """One of the two ends of a pairing broke the protocol of xenbus.py. Nothing was changed.
+
+    Attributes:
+        fault: who; None after a hypercall, over which only the text comes back, which says it too.
+    """
+
+    def __init__(self, text: str, fault: Side | None = None) -> None:
+        super().__init__(text)
+        self.fault = fault
 
 
 class DomainDead(HypervisorError):

@@ -73,6 +73,8 @@ class Granting:
         self._grants: Grants[int] = Grants(page=PAGE)
         self._memory: dict[int, _Memory] = {}
         self._numbers: dict[tuple[int, int], int] = {}
+        self._owed: dict[tuple[int, int], list[tuple[int, int, int]]] = {}  # see `take`
+        self._domids: set[int] = set()
         self._last = 0
         self._tell = tell
         self._overdrawn = overdrawn
@@ -88,7 +90,7 @@ class Granting:
             hc.GrantAccess: self._grant_access,
             hc.GrantTransitive: self._grant_transitive,
             hc.EndAccess: lambda domid, call: grants.end_access(domid, call.gref),
-            hc.Revoke: lambda domid, call: self._taken(grants.revoke(domid, call.gref)),
+            hc.Revoke: self._revoke,
             hc.RevokePages: lambda domid, call: self._taken(
                 grants.revoke_pages(domid, call.memory, call.offset, call.length)
             ),
@@ -108,10 +110,21 @@ class Granting:
     def domain_created(self, domid: int, quota: GrantQuota) -> None:
         """There is a domain of that number; numbers only grow."""
         self._grants.add_domain(domid, quota)
+        self._domids.add(domid)
 
     def domain_died(self, domid: int) -> None:
         """All that it had, granted and mapped is over; the others are told."""
+        for key in [key for key in self._owed if key[0] == domid]:
+            del self._owed[key]
+        self._domids.discard(domid)
         self._perform(self._grants.domain_died(domid), self._punch)
+
+    def take(self, granter: int, gref: int) -> None:
+        """Revoke a grant in the name of ``granter``, who learns by `GrantGone` and takes his half,
+        the pages, when he revokes it himself.
+        """
+        if granter in self._domids and (spans := self._revoke(granter, hc.Revoke(gref)).spans):
+            self._owed[granter, gref] = spans
 
     # --- memory ---
 
@@ -243,7 +256,11 @@ class Granting:
 
     # --- effects ---
 
-    def _taken(self, effects: list[Effect[int]]) -> Message:
+    def _revoke(self, domid: int, call: hc.Revoke) -> hc.Withdrawn:
+        taken = self._taken(self._grants.revoke(domid, call.gref))
+        return hc.Withdrawn([*self._owed.pop((domid, call.gref), []), *taken.spans])
+
+    def _taken(self, effects: list[Effect[int]]) -> hc.Withdrawn:
         """Perform them; what the caller must exchange is the answer."""
         spans: list[tuple[int, int, int]] = []
         self._perform(

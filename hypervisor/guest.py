@@ -8,7 +8,7 @@ placement (`SocketGuest` in boot.py: frames on a socket). A port that is opened 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from actors import Fd, Message, Ref
@@ -17,6 +17,7 @@ from hypervisor import hypercalls as hc
 from hypervisor.channel_end import EventChannel, new_event, raise_event
 from hypervisor.guest_memory import MemoryCalls
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
+from hypervisor.xenbus import XenbusState
 
 _TIMEOUT = (
     10.0  # seconds for a hypercall: it never waits for a peer, so this is a fault, not a delay
@@ -135,9 +136,31 @@ class Guest(MemoryCalls):
         """Ask for ``device``; `PeerState` messages about ``channel`` follow."""
         self.hypercall(hc.Connect(device, channel))
 
-    def switch(self, front: tuple[int, int], epoch: int, state: str, details: Any = None) -> None:
-        """Say a new state to the other end of the pairing."""
-        self.hypercall(hc.Switch(*front, epoch, state, details))
+    def disconnect(self, channel: int) -> None:
+        """The channel is no more: its back end hears Unknown. Nothing if it is not there."""
+        self.hypercall(hc.Disconnect(channel))
+
+    def switch(
+        self,
+        front: tuple[int, int],
+        epoch: int,
+        state: XenbusState,
+        details: Any = None,
+        *,
+        grants: Iterable[int] = (),
+    ) -> None:
+        """Say a new state of this end of the pairing, which is told to the other one.
+
+        Args:
+            front: the domid and channel number of the front end, whichever end this is.
+            details: any msgpack value; the store shows the numbers of a dict.
+            grants: references given for this epoch: the hypervisor revokes them at its end.
+
+        Raises:
+            StaleEpoch: that epoch is over, and nobody hears of it.
+            IllegalTransition: it is not the time for that state; says whose fault it is.
+        """
+        self.hypercall(hc.Switch(*front, epoch, int(state), details, list(grants)))
 
     def complain(self, channel: int, epoch: int, text: str, *, broken: bool) -> None:
         """Report the back end of ``channel`` as silent, or as breaking the protocol."""

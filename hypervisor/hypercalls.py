@@ -279,14 +279,25 @@ class Connect(Message):
     channel: int
 
 
+class Disconnect(Message):
+    """Channel number ``channel`` of this domain is no more; nothing if it is not there."""
+
+    channel: int
+
+
 class Switch(Message):
-    """Say a new state to the other end of the pairing (see bus.py)."""
+    """Say a new state, a number of xenbus.XenbusState, to the other end of the pairing.
+
+    ``grants``: grant references of the caller that belong to this epoch; the hypervisor revokes
+    them at its end, before anybody is told of that.
+    """
 
     front_domid: int
     channel: int
     epoch: int
-    state: str
+    state: int
     details: Any
+    grants: list[int]
 
 
 class Complain(Message):
@@ -343,15 +354,20 @@ class News(Message):
 
 
 class PeerState(News):
-    """The other end of a pairing is in a new state (see bus.py)."""
+    """The other end of a pairing is in a new state, a number of xenbus.XenbusState.
+
+    ``revision``: of this word in the store, whose log has it and all that were told before
+    (store_mirror.py). Words about one channel arrive in the order of their revisions.
+    """
 
     device: str
     front_domid: int
     channel: int
     peer: int
     epoch: int
-    state: str
+    state: int
     details: Any
+    revision: int
 
 
 class PortBound(News):

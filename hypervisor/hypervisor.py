@@ -3,7 +3,13 @@
 It owns the grant tables (in granting.py), the event channel table (in ports.py) and the bus, and
 the descriptors that are behind their entries. It never blocks and never asks anybody: domains ask
 it (`Hypercall`), and it tells the door of a domain (`CreateDomain.door`) what happens to that
-domain. Only control passes here; a signal or a request never does.
+domain. Only control passes here; a signal or a request never does. A word of the bus goes to its
+door through the store, which writes it down first (store_actor.py).
+
+When an epoch ends, the hypervisor revokes the grants that were named for it, before anybody hears
+of it: from then on nobody can map them. The rest is the ends' own work: the memory half of the
+revocation (`Region.renew`, of the owner), their ports (a stale one signals nobody), and to run
+nothing more of that epoch.
 
 Corner case: a domain's door may be dead already when a notification is for it. That is a counted
 dead letter and nothing else: the door's own end sends `DestroyDomain`, which settles all it had.
@@ -17,14 +23,15 @@ from typing import Any
 
 from actors import Actor, Down, Message, Ref, Timer
 from hypervisor import hypercalls as hc
-from hypervisor.bus import Bus, Notice
+from hypervisor.bus import Bus, Effect, Notice, Removed
 from hypervisor.errors import HypercallError
 from hypervisor.grant_quota import GrantQuota
 from hypervisor.granting import Granting
 from hypervisor.port_effects import CONTROL_DOMAIN, Virq
 from hypervisor.ports import Ports
-from hypervisor.store_actor import Introduce, Put, Release, Remove
-from hypervisor.store_mirror import picture
+from hypervisor.store_actor import Deliver, Introduce, Release, Remove
+from hypervisor.store_mirror import directories, picture
+from hypervisor.xenbus import EndEpoch
 
 _NO_QUOTA = 1 << 62  # domain 0 is the machine itself
 _NO_GRANT_QUOTA = GrantQuota(_NO_QUOTA, _NO_QUOTA, _NO_QUOTA, _NO_QUOTA)
@@ -56,14 +63,18 @@ class Hypervisor(Actor):
     def on_start(self) -> None:
         self._domains: dict[int, _Domain] = {}
         self._bus = Bus()
+        self._lent: dict[int, list[tuple[int, int]]] = {}  # epoch -> (granter, grant reference)
         self._next_domid = 0
         self._table: dict[type[Message], Callable[[int, Any], Any]] = {
             **self._grants.handlers(),
             **self._ports.handlers(),
             hc.SetTimer: self._set_timer,
-            hc.Advertise: lambda domid, call: self._notify(self._bus.advertise(domid, call.device)),
-            hc.Connect: lambda domid, call: self._notify(
+            hc.Advertise: lambda domid, call: self._act(self._bus.advertise(domid, call.device)),
+            hc.Connect: lambda domid, call: self._act(
                 self._bus.connect((domid, call.channel), call.device)
+            ),
+            hc.Disconnect: lambda domid, call: self._act(
+                self._bus.disconnect((domid, call.channel), "its front end has closed")
             ),
             hc.Switch: self._switch,
             hc.Complain: self._complain,
@@ -86,7 +97,7 @@ class Hypervisor(Actor):
             case _TimerDue(domid):
                 return self._timer_due(domid)
             case Down(reason=reason):
-                return self._notify(self._bus.withdraw_all(str(reason)))
+                return self._act(self._bus.withdraw_all(str(reason)))
         raise TypeError(f"the hypervisor does not take {type(message).__name__}")
 
     def _hypercall(self, domid: int, call: Message) -> Any:
@@ -107,7 +118,7 @@ class Hypervisor(Actor):
         self._grants.domain_created(domid, _NO_GRANT_QUOTA if free else self._grant_quota)
         self._ports.domain_created(domid, _NO_QUOTA if free else None)
         self._domains[domid] = _Domain(name, door)
-        self._store.tell(Introduce(domid, {"name": name, "domid": str(domid)}))
+        self._write(Introduce(domid, {"name": name, "domid": str(domid)}))
         return domid
 
     def _destroy(self, message: hc.DestroyDomain) -> None:
@@ -121,8 +132,8 @@ class Hypervisor(Actor):
         if message.crashed:
             self._ports.raise_virq(Virq.DOM_EXC, CONTROL_DOMAIN)
         reason = f"domain {domain.name!r} has ended: {message.reason}"
-        self._notify(self._bus.domain_died(message.domid, reason, returns=message.returns))
-        self._store.tell(Release(message.domid))
+        self._act(self._bus.domain_died(message.domid, reason, returns=message.returns))
+        self._write(Release(message.domid))
 
     def _warn(self, domid: int, limit: int) -> None:
         """It holds too much revoked memory. Who is told so may need a moment to let go."""
@@ -155,29 +166,48 @@ class Hypervisor(Actor):
 
     def _switch(self, domid: int, call: hc.Switch) -> None:
         front = (call.front_domid, call.channel)
-        self._notify(self._bus.switch(domid, front, call.epoch, call.state, call.details))
+        effects = self._bus.switch(domid, front, call.epoch, call.state, call.details)
+        self._lent.setdefault(call.epoch, []).extend((domid, gref) for gref in call.grants)
+        if self._bus.is_over(front, call.epoch):
+            self._end_epoch(call.epoch)
+        self._act(effects)
 
     def _complain(self, domid: int, call: hc.Complain) -> None:
         back = self._domains[self._bus.back_end_of((domid, call.channel), call.epoch)]
         verdict = hc.Kill(call.text) if call.broken else hc.Probe(call.text)
         back.door.tell(verdict, control=True)
 
-    def _notify(self, notices: list[Notice]) -> None:
-        for notice in notices:
-            domain = self._domains.get(notice.to)
-            if domain is not None:
-                values, readers, removed = picture(notice)
-                self._store.tell(Remove(removed))
-                self._store.tell(Put(values, readers))
-                message = hc.PeerState(
-                    notice.device,
-                    *notice.front,
-                    notice.peer,
-                    notice.epoch,
-                    notice.state,
-                    notice.details,
-                )
-                domain.door.tell(message, control=True)
+    def _act(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case EndEpoch(epoch):
+                    self._end_epoch(epoch)
+                case Notice():
+                    self._notify(effect)
+                case Removed(device, front, back):
+                    self._write(Remove(directories(device, front, back)))
+
+    def _end_epoch(self, epoch: int) -> None:
+        for granter, gref in self._lent.pop(epoch, []):
+            self._grants.take(granter, gref)
+
+    def _notify(self, notice: Notice) -> None:
+        domain = self._domains.get(notice.to)
+        if domain is not None:
+            word = hc.PeerState(
+                notice.device,
+                *notice.front,
+                notice.peer,
+                notice.epoch,
+                int(notice.state),
+                notice.details,
+                revision=0,  # the store knows it
+            )
+            self._write(Deliver(*picture(notice), domain.door, word))
+
+    def _write(self, message: Message) -> None:
+        """On the control lane: however much the clients of the store ask, no word waits for it."""
+        self._store.tell(message, control=True)
 
 
 class _TimerDue(Message):

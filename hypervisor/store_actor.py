@@ -6,17 +6,23 @@ guest's hypercalls), and to a door: the actor that is told its `StoreEvent` mess
 a request always comes before the events that the request caused on the same connection.
 
 Rules: only who opens a connection can use it, since its number is known to no one else's door; a
-connection ends when its door does. What the machine itself writes (`Put`, `Remove`) it writes
-as domain 0, and a refusal of that is a bug and raises.
+connection ends when its door does. What the machine itself writes (`Put`, `Remove`, `Deliver`) it
+writes as domain 0, and a refusal of that is a bug and raises.
+
+The words of the bus pass through here (`Deliver`): each is written, and only then told, with the
+revision that it got. So whoever has heard a word finds it in the log, and whoever has missed one
+finds it there too (`Since`).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from actors import Actor, Down, Message, Ref
+from hypervisor.hypercalls import PeerState
 from hypervisor.store import Effect, Store
 from hypervisor.store_errors import StoreError
 from hypervisor.store_log import Wake
@@ -59,6 +65,24 @@ class StoreEvent(Message):
     token: bytes
 
 
+class Since(Message):
+    """What that connection may see of the changes at and below ``path`` after ``revision``.
+
+    Answered by `Changed`. Raises `Compacted` at who asks: the log does not reach back so far.
+    """
+
+    connection: int
+    path: str
+    revision: int
+
+
+class Changed(Message):
+    """``revision`` is where to go on; each of ``changes`` the fields of a store_log.Seen."""
+
+    revision: int
+    changes: list[Any]
+
+
 class Introduce(Message):
     """There is a domain of that number; ``values`` are written into its home."""
 
@@ -77,6 +101,15 @@ class Put(Message):
 
     values: dict[str, str]
     readers: list[int]
+
+
+class Deliver(Message):
+    """Write as `Put` does; then tell ``door`` the word, with the revision of the last value."""
+
+    values: dict[str, str]
+    readers: list[int]
+    door: Ref
+    word: PeerState
 
 
 class Remove(Message):
@@ -116,6 +149,13 @@ class StoreActor(Actor):
                 self._release(domid)
             case Put(values, readers):
                 self._put(values, readers)
+            case Deliver(values, readers, door, word):
+                self._put(values, readers)
+                door.tell(replace(word, revision=self._store.revision), control=True)
+            case Since(connection, path, revision):
+                caller, _, _ = self._doors[connection]
+                changes = self._store.since(caller, path, revision)
+                return Changed(changes.revision, [list(change) for change in changes.changes])
             case Remove(paths):
                 for path in paths:
                     self._remove(path)

@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import Any
 
-from hypervisor.errors import HypercallError, StaleEpoch
+from hypervisor.errors import IllegalTransition, StaleEpoch
 
 
 class XenbusState(IntEnum):
@@ -96,17 +96,6 @@ TABLE: dict[Row, XenbusState | None] = {
     **{(side, CLOSING, CLOSED): None for side in (FRONT, BACK)},
 }
 """(side, its state, its next state) -> the state that the other must be in; None: any."""
-
-
-class IllegalTransition(HypercallError):
-    """One of the two broke the protocol; ``fault`` says who. Nothing was changed.
-
-    The text says it too: over a hypercall only the text comes back.
-    """
-
-    def __init__(self, text: str, fault: Side | None = None) -> None:
-        super().__init__(text)
-        self.fault = fault
 
 
 # --- the pairing ----------------------------------------------------------------------------------

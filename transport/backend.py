@@ -7,7 +7,9 @@ batches and signalled only when the front end sleeps. Work that blocks goes to w
 (`BackEnd.offload`), which answer by themselves, under the connection's lock.
 
 Nothing of an ended connection runs on: its memory mapping is closed, and a worker that finishes
-later finds the link closed and drops its answer.
+later finds the link closed and drops its answer. When either side is closing, what lies in the ring
+at that moment is served still, once, and the ring is not looked at again; an orderly end also waits
+for the workers before it says Closed. What a front end sends later it will send to our successor.
 
 A front end that breaks the protocol loses its connection, alone.
 """
@@ -18,27 +20,27 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, ClassVar
 
 from actors import Actor, Message
 from hypervisor import (
-    CLOSED,
-    CONNECTED,
     EventChannel,
     Guest,
     HypervisorError,
+    IllegalTransition,
     Mapping,
     MappingRevoked,
     News,
     PeerState,
     Region,
+    StaleEpoch,
+    XenbusState,
     raise_event,
 )
 from transport import descriptors
 from transport.buffers import RemoteBuffer
 from transport.errors import RemoteProtocolError
-from transport.lifecycle import BACK, SERVING, WAITING
+from transport.lifecycle import BACK, CLOSED, CLOSING, CONNECTED, INIT_WAIT
 from transport.ring import Incoming, Outgoing, page_size
 
 _log = logging.getLogger("transport")
@@ -125,6 +127,7 @@ class _Link:
         self.outgoing = Outgoing(ring.view, peer)
         self.lock = threading.Lock()
         self.open = True
+        self.closing = False  # its ring is not looked at any more
 
     def answer(self, records: bytes) -> None:
         """Publish answers, from any thread; those of a closed link are dropped.
@@ -150,6 +153,7 @@ class BackEndActor(Actor):
         self._guest = guest
         self._driver = program()
         self._args = args
+        self._states: dict[tuple[int, int], XenbusState] = {}  # Closed, unless it is here
         self._links: dict[tuple[int, int], _Link] = {}
         self._workers: ThreadPoolExecutor | None = None
 
@@ -158,11 +162,19 @@ class BackEndActor(Actor):
         self._guest.advertise(self._guest.name)
 
     def on_stop(self) -> None:
+        orderly = self.exit_reason.kind in ("normal", "shutdown")
+        if orderly:
+            for link in self._links.values():
+                self._say(link.front, link.epoch, CLOSING)
+            for link in list(self._links.values()):
+                self._finish(link)
         if self._workers is not None:
             self._workers.shutdown(wait=True)
-        for front in list(self._links):
-            self._drop(front)
-        if self.exit_reason.kind in ("normal", "shutdown"):
+        for link in list(self._links.values()):
+            self._drop(link.front)
+            if orderly:
+                self._say(link.front, link.epoch, CLOSED, "its back end has ended")
+        if orderly:
             self._driver.on_stop()
 
     def on_receive(self, message: Message) -> None:
@@ -173,12 +185,26 @@ class BackEndActor(Actor):
         if not isinstance(message, PeerState):
             return  # the bus says it too
         front = (message.front_domid, message.channel)
-        state = SERVING if front in self._links else WAITING
-        _, action = BACK[state, message.state]
-        if action == "accept":
-            self._accept(front, message)
-        elif action == "drop":
-            self._drop(front)
+        state, actions = BACK[self._states.get(front, CLOSED), XenbusState(message.state)]
+        if state is not CLOSED:
+            self._states[front] = state
+        for action in actions:
+            if action == "wait":
+                self._say(front, message.epoch, INIT_WAIT)
+            elif action == "accept":
+                self._accept(front, message)
+            elif action == "finish" and front in self._links:
+                self._finish(self._links[front])
+            elif action == "drop":
+                self._drop(front)
+
+    def _say(
+        self, front: tuple[int, int], epoch: int, state: XenbusState, details: Any = None
+    ) -> None:
+        try:
+            self._guest.switch(front, epoch, state, details)
+        except StaleEpoch:  # what ended it is in our mailbox, or is our own end
+            _log.info("front end %s was gone before %s", front, state.label)
 
     def _accept(self, front: tuple[int, int], message: PeerState) -> None:
         details = message.details
@@ -198,11 +224,13 @@ class BackEndActor(Actor):
             gref = guest.grant_access(peer, ring, readonly=True)
             link = _Link(front, message.epoch, channel, mapped, ring)
             self._links[front] = link
-            guest.switch(front, message.epoch, CONNECTED, {"ring-ref": gref})
+            guest.switch(front, message.epoch, CONNECTED, {"ring-ref": gref}, grants=[gref])
+        except IllegalTransition:
+            raise
         except HypervisorError as error:  # it died while it connected; its CLOSED is on its way
             _log.info("front end %s went away while it connected: %s", front, error)
             if front in self._links:
-                self._drop(front)
+                self._close(self._links.pop(front))
             else:
                 for mapping in mapped:
                     guest.unmap_grant_ref(mapping)
@@ -217,12 +245,31 @@ class BackEndActor(Actor):
         for front, link in list(self._links.items()):
             if not handles.isdisjoint(mapping.handle for mapping in link.mapped):
                 self._drop(front)
-                with suppress(HypervisorError):  # it is over for the other end too
-                    self._guest.switch(front, link.epoch, CLOSED, "its memory was revoked")
+                self._say(front, link.epoch, CLOSED, "its memory was revoked")
+
+    def _finish(self, link: _Link) -> None:
+        """Serve what lies in its ring, once, and look no more."""
+        self._stop_watching(link)
+        try:
+            records = link.incoming.read()
+            if records:
+                self._serve(link, descriptors.unpack(records))
+        except RemoteProtocolError as error:
+            self._refuse(link, error)
+
+    def _stop_watching(self, link: _Link) -> None:
+        if not link.closing:
+            link.closing = True
+            self.unwatch(link.channel.fileno())
 
     def _drop(self, front: tuple[int, int]) -> None:
-        link = self._links.pop(front)
-        self.unwatch(link.channel.fileno())
+        self._states.pop(front, None)
+        link = self._links.pop(front, None)
+        if link is not None:
+            self._stop_watching(link)
+            self._close(link)
+
+    def _close(self, link: _Link) -> None:
         with link.lock:
             link.open = False
         for mapping in link.mapped:
@@ -247,10 +294,7 @@ class BackEndActor(Actor):
     def _refuse(self, link: _Link, error: RemoteProtocolError) -> None:
         _log.error("front end %s broke the protocol: %s", link.front, error)
         self._drop(link.front)
-        try:
-            self._guest.switch(link.front, link.epoch, CLOSED, ["refused", str(error)])
-        except HypervisorError:
-            _log.info("front end %s had gone already", link.front)
+        self._say(link.front, link.epoch, CLOSED, ["refused", str(error)])
 
     def _serve(self, link: _Link, requests: list[Any]) -> None:
         epoch, memory, size = link.epoch, link.memory, link.memory_size

@@ -4,6 +4,10 @@ It owns what belongs to one epoch: the ring page, the grants, the port, the mapp
 page. Requests never pass through it. It is woken by the other end's states (`PeerState`), by `Busy`
 when requests are in flight after a time without any, and by its watchdog's deadline.
 
+What it offers is made as soon as it is told of a pairing, while the back end gets ready, so that
+the back end's InitWait is answered at once. A word of ours that comes too late (`StaleEpoch`) is
+dropped: that the epoch is over is in the mailbox already, and takes back what belonged to it.
+
 The watchdog is a deadline, not a poll of the peer: only while requests are in flight, and only when
 nothing at all has come back for ``watchdog`` seconds, it complains to the hypervisor, which makes
 the back end prove that it lives.
@@ -13,13 +17,12 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 from actors import Actor, Message
 from hypervisor import (
-    CLOSED,
-    INITIALISED,
     EventChannel,
     Guest,
     HypervisorError,
@@ -27,11 +30,13 @@ from hypervisor import (
     Mapping,
     PeerState,
     Region,
+    StaleEpoch,
+    XenbusState,
 )
 from transport import descriptors
 from transport.errors import ChannelClosed, DeadlineExceeded
 from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, FrontEnd, Link
-from transport.lifecycle import ENDED, FRONT, OFFERED, OPEN, WAITING
+from transport.lifecycle import CLOSED, CLOSING, CONNECTED, FRONT, INITIALISED, UNKNOWN
 from transport.ring import page_size
 
 _channels = itertools.count(1)
@@ -88,7 +93,7 @@ class Fault(Message):
 
 
 class _Epoch:
-    """What belongs to one connection, from the offer on."""
+    """What belongs to one pairing, from its first word on."""
 
     def __init__(self, number: int, back: int, guest: Guest, front: FrontEnd) -> None:
         self.number = number
@@ -98,7 +103,7 @@ class _Epoch:
             name="xenidc-ring",
             readonly_to_peers=True,
         )
-        self.buffers: int | None = None  # the grant of the channel's buffer memory
+        self.grants: list[int] = []  # of the ring, then of the channel's buffer memory
         self.port: EventChannel | None = None
         self.peer: Mapping | None = None
         self._guest = guest
@@ -114,7 +119,7 @@ class _Epoch:
             guest.close_port(self.port)
         if self.peer is not None:
             guest.unmap_grant_ref(self.peer)
-        return [] if self.buffers is None else [span for _, span in guest.withdraw(self.buffers)]
+        return [span for gref in self.grants[1:] for _, span in guest.withdraw(gref)]
 
 
 class FrontEndActor(Actor):
@@ -127,7 +132,7 @@ class FrontEndActor(Actor):
         self._guest = machine.guest
         self._channel = channel
         self._watchdog = watchdog
-        self._state = WAITING
+        self._state = CLOSED
         self._epoch: _Epoch | None = None
         self._seen: Any = None
 
@@ -148,9 +153,10 @@ class FrontEndActor(Actor):
             ChannelClosed(f"the endpoint failed: {self.exit_reason}") if failed else None
         )
         if epoch is not None:
-            with suppress(HypervisorError):  # the back end went too: there is nobody left to tell
-                self._guest.switch(self._front_id, epoch.number, CLOSED)
+            self._say(epoch.number, CLOSING)
             epoch.take_back()
+            self._say(epoch.number, CLOSED)
+        self._guest.disconnect(self._channel)
         self._machine.unregister(self._channel)
         self._guest.withdraw_all(self._front.memory)
         self._front.dispose(failed=failed)
@@ -178,30 +184,46 @@ class FrontEndActor(Actor):
                 raise TypeError(f"a front end does not take {type(message).__name__}")
 
     def _on_peer(self, said: PeerState) -> None:
-        if self._state == ENDED:
+        if self._state is UNKNOWN:
             return
-        self._state, action = FRONT[self._state, said.state]
-        {"offer": self._offer, "open": self._open, "reset": self._reset, "end": self._end}[action](
-            said
-        )
+        self._state, actions = FRONT[self._state, XenbusState(said.state)]
+        for action in actions:
+            {
+                "prepare": self._prepare,
+                "offer": self._offer,
+                "open": self._open,
+                "hold": lambda _: self._front.hold(),
+                "reset": self._reset,
+                "end": self._end,
+            }[action](said)
+
+    def _say(
+        self, epoch: int, state: XenbusState, details: Any = None, grants: Iterable[int] = ()
+    ) -> None:
+        with suppress(StaleEpoch):
+            self._guest.switch(self._front_id, epoch, state, details, grants=grants)
+
+    def _prepare(self, said: PeerState) -> None:
+        self._epoch = epoch = _Epoch(said.epoch, said.peer, self._guest, self._front)
+        with suppress(HypervisorError):  # it died meanwhile: its end is in our mailbox already
+            epoch.grants.append(self._guest.grant_access(said.peer, epoch.ring, readonly=True))
+            epoch.grants.append(self._guest.grant_access(said.peer, self._front.memory))
+            epoch.port = self._guest.alloc_unbound(said.peer, self._front.wake)
 
     def _offer(self, said: PeerState) -> None:
-        self._epoch = epoch = _Epoch(said.epoch, said.peer, self._guest, self._front)
-        guest, back = self._guest, said.peer
-        try:
-            ring = guest.grant_access(back, epoch.ring, readonly=True)
-            epoch.buffers = guest.grant_access(back, self._front.memory)
-            epoch.port = guest.alloc_unbound(back, self._front.wake)
-            details = {
-                "ring-ref": ring,
-                "buffer-ref": epoch.buffers,
-                "event-channel": epoch.port.port,
-                "event-channel-epoch": epoch.port.epoch,
-                "slots": self._front.slots,
-            }
-            guest.switch(self._front_id, said.epoch, INITIALISED, details)
-        except HypervisorError:
-            pass  # it died meanwhile: its CLOSED is in our mailbox already, and takes all this back
+        epoch = self._epoch
+        assert epoch is not None
+        if epoch.port is None:
+            return  # it had died before
+        ring, buffers = epoch.grants
+        details = {
+            "ring-ref": ring,
+            "buffer-ref": buffers,
+            "event-channel": epoch.port.port,
+            "event-channel-epoch": epoch.port.epoch,
+            "slots": self._front.slots,
+        }
+        self._say(said.epoch, INITIALISED, details, epoch.grants)
 
     def _open(self, said: PeerState) -> None:
         epoch = self._epoch
@@ -213,6 +235,7 @@ class FrontEndActor(Actor):
         except HypervisorError:
             return  # it died meanwhile, as above
         self._front.open(Link(said.epoch, epoch.ring, epoch.port, epoch.peer))
+        self._say(said.epoch, CONNECTED)
 
     def _reset(self, said: PeerState) -> None:
         started = time.perf_counter()
@@ -221,7 +244,8 @@ class FrontEndActor(Actor):
         assert epoch is not None
         self._front.take_back(epoch.take_back(), started)
         if isinstance(said.details, list):  # it lives, but will not talk to us: our own fault
-            self._state = ENDED
+            self._state = UNKNOWN
+            self._guest.disconnect(self._channel)
             self._front.end(ChannelClosed(f"{self.device!r} refused us: {said.details[-1]}"))
 
     def _end(self, said: PeerState) -> None:
@@ -231,13 +255,13 @@ class FrontEndActor(Actor):
         seen, self._seen = self._seen, self._front.progress()
         if self._seen is None:
             return  # nothing is in flight; `Busy` comes when there is
-        if seen == self._seen and self._state == OPEN:
+        if seen == self._seen and self._state is CONNECTED:
             text = f"no answer for {self._watchdog} s with requests in flight"
             self._complain(self._seen[0], text, broken=False)
         self.after(self._watchdog, Tick())
 
     def _complain(self, epoch: int, text: str, *, broken: bool) -> None:
-        if self._state not in (OFFERED, OPEN) or self._epoch is None:
+        if self._state not in (INITIALISED, CONNECTED) or self._epoch is None:
             return
         with suppress(HypervisorError):  # that epoch is over already, which is what we wanted
             self._guest.complain(self._channel, epoch, text, broken=broken)

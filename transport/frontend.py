@@ -100,6 +100,7 @@ class Link:
         self.incoming = Incoming(ring.view, peer_page.view)
         self.outgoing = Outgoing(ring.view, peer_page.view)
         self.queue: list[bytes] = []
+        self.closing = False  # nothing more goes into its ring
 
 
 class FrontEnd:
@@ -278,7 +279,7 @@ class FrontEnd:
                     buffer.moved = False
                 buffer.in_flight += 1
             self._pending[number] = request
-            if link is not None:
+            if link is not None and not link.closing:
                 link.queue.append(record)
             if self._busy:
                 return
@@ -420,6 +421,16 @@ class FrontEnd:
         raise_event(self._wake.fileno())  # a leader must look at the new ring, and arm it
         self.settled.set()
 
+    def hold(self) -> None:
+        """The back end is closing: it answers what is in its ring, and nothing more goes there.
+
+        What comes meanwhile is pending until the next one is open, or the channel's end.
+        """
+        with self._lock:
+            if self._link is not None:
+                self._link.closing = True
+                self._link.queue.clear()
+
     def detach(self) -> None:
         """The back end is gone: nothing goes into or comes out of its rings any more."""
         with self._lock:
@@ -461,10 +472,14 @@ class FrontEnd:
                 return (0, self._ended, 0)
 
     def end(self, error: ChannelClosed | None = None) -> None:
-        """End every request and the channel; the memory is given back. Idempotent."""
+        """End every request and the channel; the memory is given back. Idempotent.
+
+        An answer that is there already counts.
+        """
         with self._lock:
             if self._end is not None:
                 return
+            self._collect()
             self._end = error or ChannelClosed(f"the channel to {self.device!r} was closed")
             self._link = None
             pending, self._pending = self._pending, {}

@@ -4,17 +4,17 @@ Pure. The journal is an area at the end of the back end's page (ring.py), which 
 the front end maps; so it outlives the back end, as the answers in its ring do. Each slot of the
 channel has one 8-byte word in it: the number of the request that was begun last.
 
-1. A request gets a number, whose remainder by the slots is its slot (`Slots`); no number comes twice.
+1. A request gets a number, whose remainder by the slots is its slot (`Slots`); none comes twice.
 2. Before the back end begins an operation that may not be done twice, it stores the number:
    `Journal.begin`. What may be repeated is not recorded, and costs nothing.
 3. The answer goes into the ring. That is the end of the request, whether anybody is awake or not.
-4. When the back end is dead, and only then (it is fenced), the front end takes the answers that are left
-   in the ring, and settles all other requests: `SETTLE`.
+4. When the back end is dead, and only then (it is fenced), the front end takes the answers that are
+   left in the ring, and settles all other requests: `SETTLE`.
 
 Corner cases: a request that is sent again keeps its number; the page of the next back end is a new
-one. A back end that broke the protocol is not believed: nothing is read of its page, and all that it
-had been sent counts as begun. The store is one aligned 8-byte store, made before the first instruction
-of the operation; a process that is killed in between has still made it.
+one. A back end that broke the protocol is not believed: nothing is read of its page, and all that
+it had been sent counts as begun. The store is one aligned 8-byte store, made before the first
+instruction of the operation; a process that is killed in between has still made it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from hypervisor.errors import HypercallError, StaleEpoch
+from hypervisor.errors import HypercallError, IllegalTransition, StaleEpoch
 from hypervisor.xenbus import (
     BACK,
     BUS,
@@ -35,7 +35,6 @@ from hypervisor.xenbus import (
     Died,
     EndEpoch,
     Event,
-    IllegalTransition,
     Joint,
     LevelObserver,
     Pair,
