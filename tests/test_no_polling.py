@@ -41,6 +41,9 @@ ALLOWED: dict[str, str] = {
     "hypervisor.hypervisor.Hypervisor._set_timer": (
         "the deadline that a guest asked for by SetTimer: one-shot, for its virtual IRQ TIMER"
     ),
+    "hypervisor.hypervisor.Hypervisor._warn": (
+        "one deadline for a domain that holds too much revoked memory: let go, or be killed"
+    ),
     "transport.endpoint.FrontEndActor.on_receive": (
         "the watchdog: armed when requests are in flight after a time without any"
     ),
