@@ -172,6 +172,11 @@ class Scheduler:
         """One of range(n) for the test itself, from the same stream: replayed and shrunk too."""
         return self.choices.pick(n)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has failed, or ends: what still happens is no part of it."""
+        return self._over
+
     def conclude(self) -> None:
         """The test has failed; what follows is no part of the run any more."""
         self._over = True
@@ -331,9 +336,15 @@ class Scheduler:
         self._note_of(name, "fault", kind)
         return True
 
-    def later(self, seconds: float, what: str, act: Callable[[], object]) -> None:
+    def later(self, seconds: float, what: str, act: Callable[[], object]) -> Later:
         """Call ``act`` when that much time has passed, between two steps. It must not wait."""
-        self.at(self._now + seconds, Later(what, act))
+        later = Later(what, act)
+        self.at(self._now + seconds, later)
+        return later
+
+    def delay(self) -> float:
+        """By how many virtual seconds something is late: a choice, up to `Faults.max_delay`."""
+        return self.plan.delay()
 
     def pause(self, seconds: float) -> None:
         """The calling stack goes on when that much time has passed."""

@@ -91,7 +91,8 @@ class _Work:
         try:
             self._function(*self._args)
         except BaseException as error:  # noqa: BLE001 - it is the test's to raise
-            scheduler.fail(error)
+            if not scheduler.is_over:
+                scheduler.fail(error)
         finally:
             here.cell = outer
             if process is not None:

@@ -251,17 +251,22 @@ class Arrival:
 class Later:
     """Something that is not done before its time."""
 
-    __slots__ = ("_act", "_what")
+    __slots__ = ("_act", "_cancelled", "_what")
 
     def __init__(self, what: str, act: Callable[[], object]) -> None:
         self._what = what
         self._act = act
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """It is not done any more."""
+        self._cancelled = True
 
     def ring(self) -> None:
         self._act()
 
-    def matters(self, when: float) -> bool:  # noqa: ARG002 - nobody takes it back
-        return True
+    def matters(self, when: float) -> bool:  # noqa: ARG002 - it has one time
+        return not self._cancelled
 
     def __str__(self) -> str:
         return self._what

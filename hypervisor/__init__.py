@@ -26,6 +26,7 @@ from hypervisor.hypercalls import PeerState, PortBound, PortClosed
 from hypervisor.machine import Machine
 from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
+from hypervisor.simulated_faults import DOMAIN_FAULTS
 from hypervisor.socketfile import UnixListener
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "GONE",
     "INITIALISED",
     "INIT_WAIT",
+    "DOMAIN_FAULTS",
     "BadGrant",
     "BadPort",
     "Bus",

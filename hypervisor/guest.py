@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from actors import Fd, Message, Ref
 from hypervisor import errors
@@ -23,6 +23,10 @@ from hypervisor.port_effects import PortInfo, PortStatus, Virq
 _TIMEOUT = (
     10.0  # seconds for a hypercall: it never waits for a peer, so this is a fault, not a delay
 )
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Guest(ABC):
@@ -39,6 +43,17 @@ class Guest(ABC):
     @abstractmethod
     def hypercall(self, call: Message) -> Any:
         """Make one hypercall and wait for its answer."""
+
+    def channel(self, port: hc.Port) -> EventChannel:
+        """This domain's end of a port that it has just opened."""
+        return EventChannel(port.port, port.epoch, port.mine, port.theirs)
+
+    def interruptible(self, function: Callable[P, T]) -> Callable[P, T]:
+        """``function`` as this domain calls it, which may die before and after, like anywhere.
+
+        For what a runner calls of its program: only in a simulation is it not the function itself.
+        """
+        return function
 
     def grant_access(self, grantee: int, region: Region, *, readonly: bool = False) -> int:
         """Let domain ``grantee`` map the whole region; returns the grant reference.
@@ -116,7 +131,7 @@ class Guest(ABC):
             BadPort: no such port, bound already, or meant for another domain.
             StalePort: that epoch of it is over.
         """
-        return _channel(self.hypercall(hc.BindInterdomain(remote, remote_port, remote_epoch)))
+        return self.channel(self.hypercall(hc.BindInterdomain(remote, remote_port, remote_epoch)))
 
     def bind_virq(self, virq: Virq, wake: Fd | None = None) -> EventChannel:
         """A port that a virtual IRQ is raised on.
@@ -169,7 +184,7 @@ class Guest(ABC):
     def _open(self, call: Callable[[Fd], Message], wake: Fd | None) -> EventChannel:
         own = new_event() if wake is None else wake
         try:
-            return _channel(self.hypercall(call(own)))
+            return self.channel(self.hypercall(call(own)))
         finally:
             if wake is None:
                 own.close()
@@ -208,7 +223,3 @@ def unwrap(answer: Any) -> Any:
         kind = getattr(errors, answer.error, errors.HypercallError)
         raise kind(answer.text)
     return answer
-
-
-def _channel(port: hc.Port) -> EventChannel:
-    return EventChannel(port.port, port.epoch, port.mine, port.theirs)

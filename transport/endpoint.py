@@ -5,14 +5,14 @@ page. Requests never pass through it. It is woken by the other end's states (`Pe
 when requests are in flight after a time without any, and by its watchdog's deadline.
 
 The watchdog is a deadline, not a poll of the peer: only while requests are in flight, and only when
-nothing at all has come back for ``watchdog`` seconds, it complains to the hypervisor, which makes
-the back end prove that it lives.
+nothing at all has come back for ``watchdog`` seconds, it signals both sides once more, in case a
+signal was lost, and complains to the hypervisor, which makes the back end prove that it lives. It
+complains, too, of a back end that does not take up an offer for so long: until there is a ring no
+request could show that it hangs.
 """
 
 from __future__ import annotations
 
-import itertools
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -33,8 +33,6 @@ from transport.errors import ChannelClosed, DeadlineExceeded
 from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, FrontEnd, Link
 from transport.lifecycle import ENDED, FRONT, OFFERED, OPEN, WAITING
 from transport.ring import page_size
-
-_channels = itertools.count(1)
 
 
 def connect(
@@ -57,12 +55,12 @@ def connect(
         DeadlineExceeded: no back end came in time; nothing is left.
         ChannelClosed: the back end has been given up.
     """
-    front = FrontEnd(device, slots, buffer_bytes)
-    channel = next(_channels)
+    front = FrontEnd(device, slots, buffer_bytes, machine.system.runtime)
+    channel = machine.next_channel()
     machine.system.start(
         FrontEndActor, front, machine, channel, machine.watchdog, name=f"{device}-{channel}"
     )
-    if not front.settled.wait(timeout):
+    if not front.is_settled_within(timeout):
         front.close()
         raise DeadlineExceeded(f"no back end serves {device!r} after {timeout} s")
     if front.failure is not None:
@@ -78,6 +76,12 @@ class Busy(Message):
 
 class Tick(Message):
     """The watchdog's deadline has come."""
+
+
+class Overdue(Message):
+    """The back end of that epoch has had time to take up the offer."""
+
+    epoch: int
 
 
 class Fault(Message):
@@ -169,6 +173,8 @@ class FrontEndActor(Actor):
                 self.after(self._watchdog, Tick())
             case Tick():
                 self._tick()
+            case Overdue(epoch):
+                self._overdue(epoch)
             case Fault(epoch, text):
                 self._complain(epoch, text, broken=True)
             case _:
@@ -198,6 +204,7 @@ class FrontEndActor(Actor):
                 "slots": self._front.slots,
             }
             guest.switch(self._front_id, said.epoch, INITIALISED, details)
+            self.after(self._watchdog, Overdue(said.epoch))
         except HypervisorError:
             pass  # it died meanwhile: its CLOSED is in our mailbox already, and takes all this back
 
@@ -213,7 +220,7 @@ class FrontEndActor(Actor):
         self._front.open(Link(said.epoch, epoch.ring, epoch.port, epoch.peer[1]))
 
     def _reset(self, said: PeerState) -> None:
-        started = time.perf_counter()
+        started = self.system.now()
         self._front.detach()
         epoch, self._epoch = self._epoch, None
         assert epoch is not None
@@ -231,9 +238,16 @@ class FrontEndActor(Actor):
         if self._seen is None:
             return  # nothing is in flight; `Busy` comes when there is
         if seen == self._seen and self._state == OPEN:
+            self._front.signal_again()
             text = f"no answer for {self._watchdog} s with requests in flight"
             self._complain(self._seen[0], text, broken=False)
         self.after(self._watchdog, Tick())
+
+    def _overdue(self, epoch: int) -> None:
+        if self._state == OFFERED and self._epoch is not None and self._epoch.number == epoch:
+            text = f"an offer was not taken up within {self._watchdog} s"
+            self._complain(epoch, text, broken=False)
+            self.after(self._watchdog, Overdue(epoch))
 
     def _complain(self, epoch: int, text: str, *, broken: bool) -> None:
         if self._state not in (OFFERED, OPEN) or self._epoch is None:
