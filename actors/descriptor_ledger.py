@@ -80,12 +80,15 @@ class DescriptorLedger:
             self._mine.pop(number, None)
         for number in now - self._before:
             identity = _identity(number)
-            if identity is not None:  # else it was the listing's own
-                self._mine[number] = identity
+            assert identity is not None
+            self._mine[number] = identity
 
 
 def _open_now() -> frozenset[int]:
-    return frozenset(map(int, os.listdir("/proc/self/fd")))
+    listed = set(map(int, os.listdir("/proc/self/fd")))
+    own = os.eventfd(0)  # it gets the lowest number that is free, as the listing's own did
+    os.close(own)
+    return frozenset(listed - {own})
 
 
 def _identity(number: int) -> _Identity | None:

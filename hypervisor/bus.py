@@ -113,6 +113,19 @@ class Bus:
                 notices.append(Notice(back, device, front, domid, epoch, CLOSED, reason))
         return notices
 
+    def revoke(self, device: str, reason: str) -> list[Notice]:
+        """End every pairing of the device though both ends live, and begin each anew."""
+        notices = []
+        for front, name in self._fronts.items():
+            if name == device and front in self._epochs:
+                back, epoch = self._backs[device], self._epochs[front]
+                notices += [
+                    Notice(front[0], device, front, back, epoch, CLOSED, reason),
+                    Notice(back, device, front, front[0], epoch, CLOSED, reason),
+                    self._pair(front),
+                ]
+        return notices
+
     def withdraw_all(self, reason: str) -> list[Notice]:
         """The machine's supervisor gave up: nobody will serve anything any more."""
         devices = sorted(set(self._fronts.values()))

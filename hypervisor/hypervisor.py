@@ -79,6 +79,8 @@ class Hypervisor(Actor):
                 return self._create(name, door)
             case hc.DestroyDomain():
                 return self._destroy(message)
+            case hc.RevokeDevice(device):
+                return self._notify(self._bus.revoke(device, "the machine has revoked it"))
             case _TimerDue(domid):
                 return self._timer_due(domid)
             case Down(reason=reason):

@@ -38,7 +38,7 @@ from hypervisor.hypervisor import Hypervisor
 from hypervisor.processes import ProcessPool
 from hypervisor.program import name_of
 from hypervisor.simulated_domain import SimulatedDomain
-from hypervisor.simulated_guest import SimulatedGuest
+from hypervisor.simulated_guest import ControlGuest
 from hypervisor.store_actor import StoreActor
 from hypervisor.store_socket import StoreSocket
 
@@ -89,7 +89,7 @@ class Machine:
         self.system = System("machine") if system is None else system
         simulation = self.system.simulation
         if simulation is not None and store_socket is not None:
-            raise HypervisorError("a simulated machine has no store socket: nobody outside is in it")
+            raise HypervisorError("a simulated machine has no store socket: it has no outside")
         try:
             store = self.system.start(StoreActor, name="store")
             if store_socket is not None:
@@ -103,7 +103,7 @@ class Machine:
                 self.guest = LocalGuest(domid, "machine", self._hypervisor)
                 self._pool = self.system.start(ProcessPool, spares, name="processes")
             else:
-                self.guest = SimulatedGuest(domid, "machine", self._hypervisor, simulation)
+                self.guest = ControlGuest(domid, "machine", self._hypervisor, simulation)
             self._supervisor = self.system.start(
                 Supervisor, [], intensity=intensity, period=period, name="domains"
             )
@@ -211,6 +211,14 @@ class Machine:
         says.
         """
         self._ask_domain(name, Crash())
+
+    def revoke(self, device: str) -> None:
+        """Take back what the front ends of ``device`` have granted to its back end.
+
+        Both live on, and their channels are established anew; requests in flight are sent again.
+        Nothing if nobody uses it.
+        """
+        self._hypervisor.ask(hc.RevokeDevice(device))
 
     def wait(self, timeout: float | None = None) -> Exit:
         """Wait for the supervisor's end: it gave up, or the machine was closed."""

@@ -5,9 +5,9 @@ The order of its end is that of every domain (domain.py): the process is killed,
 it takes another step; its mappings, event channels and descriptors are gone; then `DestroyDomain`;
 then the exit report, for which the supervisor starts the next incarnation.
 
-What a `ProcessDomain` hears by a pidfd comes here as the `Exit` of the program's actor. A `Probe` is
-answered at once by a process that runs, however busy, as it is by a thread of its own in a real
-one; one that is stopped does not answer, and is killed when the watchdog's time is over.
+What a `ProcessDomain` hears by a pidfd comes here as the `Exit` of the program's actor. A `Probe`
+is answered at once by a process that runs, however busy, as in a real one by a thread of its own;
+one that is stopped does not answer, and is killed when the watchdog's time is over.
 """
 
 from __future__ import annotations

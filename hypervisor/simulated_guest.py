@@ -1,7 +1,8 @@
 """What code inside a simulated domain uses of the hypervisor.
 
 Hypercalls are asks, as in thread placement, and so the scheduler's to order. `SimulatedGuest` is
-also domain 0's: its signals may be lost or come late. `ProcessGuest` is that of a domain whose
+what all have in common: signals may be lost, or come late. `ControlGuest` is domain 0's: what it
+has granted may be revoked by the machine at any time. `ProcessGuest` is that of a domain whose
 process (actors/simulated_process.py) may be killed: before and after everything that others can see
 of it, it may be over; and what the kernel would take from it at its death is taken from it.
 
@@ -22,7 +23,7 @@ from hypervisor.channel_end import EventChannel
 from hypervisor.errors import BadPort
 from hypervisor.guest import LocalGuest
 from hypervisor.memory import Mapping
-from hypervisor.simulated_faults import DELAY_SIGNAL, LOSE_SIGNAL
+from hypervisor.simulated_faults import DELAY_SIGNAL, LOSE_SIGNAL, REVOKE
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,11 +37,32 @@ class SimulatedGuest(LocalGuest):
         self._simulation = simulation
 
     def point(self) -> None:
-        """Here the domain could die."""
+        """Here something could happen to the domain: others can see what comes next, or came."""
 
     def channel(self, port: hc.Port) -> EventChannel:
         """See `Guest.channel`."""
         return _SimulatedChannel(port, self, self._simulation)
+
+
+class ControlGuest(SimulatedGuest):
+    """Domain 0."""
+
+    def __init__(self, domid: int, name: str, hypervisor: Ref, simulation: Scheduler) -> None:
+        super().__init__(domid, name, hypervisor, simulation)
+        self._devices: dict[str, None] = {}  # that it has used, in this order
+
+    def point(self) -> None:
+        """See `SimulatedGuest.point`."""
+        if self._devices and self._simulation.strikes(REVOKE, self.name):
+            device = list(self._devices)[self._simulation.choose(len(self._devices))]
+            self._hypervisor.tell(hc.RevokeDevice(device), control=True)
+
+    def hypercall(self, call: Message) -> Any:
+        """See `Guest.hypercall`."""
+        if isinstance(call, hc.Connect):
+            self._devices[call.device] = None
+        self.point()
+        return super().hypercall(call)
 
 
 class ProcessGuest(SimulatedGuest):

@@ -9,6 +9,7 @@ As a program of its own it runs some seeds and prints what became of each (see t
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -145,4 +146,4 @@ def outcome(seed: int) -> list[Any]:
 
 if __name__ == "__main__":
     for number in range(30):
-        print(json.dumps(outcome(number)))
+        sys.stdout.write(json.dumps(outcome(number)) + "\n")
