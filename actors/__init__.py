@@ -41,15 +41,17 @@ from actors.errors import (
     WrongType,
 )
 from actors.explore import Failure, Options, explore, replay
-from actors.faults import FAULT_KINDS, Faults, InjectedCrash
+from actors.faults import FAULT_KINDS, Faults, InjectedCrash, declare
 from actors.fd import Fd
 from actors.future import Future
 from actors.message import Message
 from actors.ref import NamedRef, Ref
 from actors.reply import Reply
 from actors.restart import Drop, Escalate, Flags, Restart, Window, decide, scope
+from actors.runtime import Executor, Lock, Readable, Runtime
 from actors.scheduler import Scheduler
 from actors.signals import DeadLetter, Down, Exit, ExitReason, Shutdown, Started
+from actors.simulated_process import SimulatedProcess
 from actors.statistics import Statistics
 from actors.supervision import Supervision
 from actors.supervisor import (
@@ -94,6 +96,7 @@ __all__ = [
     "Down",
     "Drop",
     "Escalate",
+    "Executor",
     "Exit",
     "ExitReason",
     "Failure",
@@ -103,6 +106,7 @@ __all__ = [
     "Future",
     "GetChildSpec",
     "InjectedCrash",
+    "Lock",
     "MailboxFull",
     "Message",
     "MessageError",
@@ -112,6 +116,7 @@ __all__ = [
     "NotSettled",
     "Options",
     "Packet",
+    "Readable",
     "Ref",
     "RemoteActorError",
     "Replay",
@@ -119,8 +124,10 @@ __all__ = [
     "Restart",
     "RestartChild",
     "RestartIntensityExceeded",
+    "Runtime",
     "Scheduler",
     "Shutdown",
+    "SimulatedProcess",
     "StartChild",
     "StartFailed",
     "StartInstance",
@@ -145,6 +152,7 @@ __all__ = [
     "WrongType",
     "adopted",
     "decide",
+    "declare",
     "decode",
     "dump",
     "dump_on_signal",

@@ -84,7 +84,7 @@ class Actor(pykka.Actor):
     itself if it returns coroutines in another way."""
 
     exit_reason: ExitReason
-    """Why it ends; set before `on_failure` and `on_stop`."""
+    """Why it ends; set before `stop_order`, `on_failure` and `on_stop`."""
 
     _life: Life
 

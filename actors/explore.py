@@ -134,7 +134,6 @@ def replay(path: str | os.PathLike[str], test: Test | None = None) -> Failure | 
     ``test``: unless given it is imported by the name in the file. Raises OSError, ValueError.
     """
     record = Replay.load(path)
-    options = Options.from_json(record.options)
     if test is None:
         module, _, name = record.target.partition(":")
         try:
@@ -142,6 +141,7 @@ def replay(path: str | os.PathLike[str], test: Test | None = None) -> Failure | 
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"{record.target} cannot be imported: {error}") from error
     assert test is not None
+    options = Options.from_json(record.options)  # its faults may be those that the test declares
     scheduler, raised = attempt(test, Choices.replayed(record.choices), options)
     if raised is None:
         return None

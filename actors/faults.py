@@ -18,6 +18,9 @@ if it is the clock's, which no `targets` restrict. An opportunity that cannot be
 nothing from the stream of choices. The `script` is exact: it needs no luck, no target and no kind
 that was chosen, and does not count for `limit`; but `stop` ends it too.
 
+The kinds of the table are those of this package. Who builds on it `declare`s his own, and asks the
+scheduler for them at his own opportunities; what they are is then his to say.
+
 An entry of `injected` is an entry of a script: what struck in a run by chance can be asked for in
 a test, as long as nothing else of the run changes.
 """
@@ -36,6 +39,20 @@ FaultKind = Literal[
     "crash_before", "crash_after", "fail_start", "delay", "drop", "duplicate", "slow", "stop_clock"
 ]
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+
+_declared: set[str] = set()  # by others, at import
+
+
+def declare(*kinds: str) -> None:
+    """Other layers' kinds, from now on as good as those here. Idempotent."""
+    _declared.update(kinds)
+
+
+def known_kinds() -> tuple[str, ...]:
+    """All, in an order that does not depend on who declared his first."""
+    return (*FAULT_KINDS, *sorted(_declared.difference(FAULT_KINDS)))
+
+
 CLOCK = "clock"
 """The name that stands for the clock where another fault has that of an actor."""
 
@@ -62,7 +79,8 @@ class Injected(NamedTuple):
 class Faults:
     """Raises ValueError if something is not as said here.
 
-    kinds: those that may strike by chance; of `FAULT_KINDS`, in any order.
+    kinds: those that may strike by chance, in any order; `FAULT_KINDS` unless given, or of those
+        that another layer has declared.
     rate: the probability at each opportunity.
     limit: how many may strike by chance in one run.
     max_delay: of the kinds "delay" and "stop_clock", in virtual seconds.
@@ -97,7 +115,7 @@ class Faults:
         if type(self.swarm) is not bool:
             raise ValueError(f"swarm is True or False, not {self.swarm!r}")
         script = tuple(_entry(entry) for entry in _items("script", self.script))
-        object.__setattr__(self, "kinds", tuple(kind for kind in FAULT_KINDS if kind in kinds))
+        object.__setattr__(self, "kinds", tuple(kind for kind in known_kinds() if kind in kinds))
         object.__setattr__(self, "targets", targets)
         object.__setattr__(self, "script", script)
 
@@ -146,9 +164,9 @@ class FaultPlan:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Those that may strike by chance in this run."""
-        return tuple(kind for kind in FAULT_KINDS if kind in self._chosen)
+        return tuple(kind for kind in known_kinds() if kind in self._chosen)
 
-    def strikes(self, kind: FaultKind, actor_name: str, supervised: bool = True) -> bool:
+    def strikes(self, kind: str, actor_name: str, supervised: bool = True) -> bool:
         """Whether this opportunity is a fault. ``supervised``: whether the actor is restarted."""
         if kind not in self._live:
             return False
@@ -224,8 +242,8 @@ def _items(what: str, value: Any) -> tuple[Any, ...]:
 
 
 def _check_kind(kind: Any) -> None:
-    if kind not in FAULT_KINDS:
-        raise ValueError(f"a fault is one of {', '.join(FAULT_KINDS)}, not {kind!r:.80}")
+    if kind not in known_kinds():
+        raise ValueError(f"a fault is one of {', '.join(known_kinds())}, not {kind!r:.80}")
 
 
 def _check_pattern(pattern: Any) -> None:

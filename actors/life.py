@@ -32,7 +32,7 @@ from actors.reply import Reply, answer, remote
 from actors.runtime import DONE, FOREVER, NOW
 from actors.signals import KILLED, SHUTDOWN, ExitReason, Shutdown
 from actors.timers import Timer, Timers
-from actors.waiting import LoopSleeper, Poller, Sleeper, Watch
+from actors.waiting import LoopSleeper, Poller, Sleeper, Watch, Watches
 
 if TYPE_CHECKING:
     from actors.actor import Actor
@@ -83,7 +83,7 @@ class Life:
         self._mailbox = cell.mailbox
         self._system = cell.system
         self._timers: Timers | None = None
-        self._poller: Poller | None = None
+        self._poller: Watches | None = None
         self._sleeper: Sleeper | LoopSleeper | None = None
         self._ready: list[tuple[Watch, int]] | None = None  # polled while it slept
         self._envelope: Envelope | None = None  # what on_receive is busy with
@@ -155,16 +155,22 @@ class Life:
         self._look_again()
 
     def watch(self, watch: Watch) -> None:
-        if self._sleeper is None:
+        if self._poller is None:
+            self._poller = self._new_poller()
+        self._poller.watch(watch)
+
+    def _new_poller(self) -> Watches:
+        if self.cell.pooled:
             raise ActorError(
                 f"{self.cell.name} cannot wait for descriptors: it has no thread of its own"
             )
-        if not isinstance(self._sleeper, Sleeper):
+        if isinstance(self._sleeper, LoopSleeper):
             raise ActorError("an actor with an event loop watches by loop.add_reader")
-        if self._poller is None:
-            self._poller = Poller()
-            self._mailbox.wake = self._poller.wake  # not armed: this thread is awake
-        self._poller.watch(watch)
+        if self._system.simulation is not None:
+            return self._system.simulation.poller(self.cell)
+        poller = Poller()
+        self._mailbox.wake = poller.wake  # not armed: this thread is awake
+        return poller
 
     def unwatch(self, fd: int) -> None:
         if self._poller is not None:
@@ -232,6 +238,8 @@ class Life:
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this actor alone
             if self._phase in (_UNBORN, _LIVE):
                 return self._begin_to_end(self._failed(error))
+            if self._phase == _ENDED:  # it has vanished, and its stack is unwound
+                return DONE
             if isinstance(error, KeyboardInterrupt):  # meant for the one who runs it; it goes on
                 self.interrupt = error
                 return NOW
@@ -321,7 +329,7 @@ class Life:
             if envelope is not None:
                 self._handle(envelope)
 
-    def _dispatch(self, poller: Poller) -> None:
+    def _dispatch(self, poller: Watches) -> None:
         """One batch of ready descriptors."""
         ready, self._ready = self._ready, None
         for watch, mask in poller.poll(0.0) if ready is None else ready:
@@ -421,6 +429,8 @@ class Life:
 
     def _begin_to_end(self, reason: ExitReason) -> float:
         """No more messages; the children next."""
+        if self._phase == _ENDED:
+            return DONE
         self._leaving = {}
         self._reason = reason
         self._phase = _ENDING
@@ -429,6 +439,7 @@ class Life:
             self.cell.cause = self._failure
         self._groups = deque([[cell] for cell in reversed(self.cell.children)])
         if self._actor is not None:
+            self._actor.exit_reason = reason
             self._finally(self._order_children)
         return NOW
 
@@ -478,19 +489,34 @@ class Life:
             if error is not None:
                 self._finally(lambda: actor.on_failure(type(error), error, error.__traceback__))
             self._finally(lambda: self._complete(actor.on_stop()))
+        if isinstance(self._sleeper, LoopSleeper):
+            self._finally(self._sleeper.close)
+        cell, reason = self.cell, self._reason
+        self._let_go()
+        if not cell.report(reason, claim=True) and reason.kind == "error":
+            logger.error("%s, after it was killed: %s\n%s", cell.name, reason, reason.traceback)
+        self._system.retire(cell)
+
+    def vanish(self) -> None:
+        """End it where it is: none of its own code runs any more. Its children have vanished.
+
+        For a simulation: an actor of a process that was killed. A step that has stopped in the
+        middle may still be unwound later, and finds everything over.
+        """
+        self.cell.close()
+        self._let_go()
+        self.cell.report(KILLED)
+        self._system.retire(self.cell)
+
+    def _let_go(self) -> None:
+        """Nothing of what it had is needed any more."""
         if self._timers is not None:
             self._timers.clear()
         if self._poller is not None:
             self._poller.close()
-        if isinstance(self._sleeper, LoopSleeper):
-            self._finally(self._sleeper.close)
         self._actor = self._failure = self._poller = self._sleeper = None
         self._phase = _ENDED
-        cell, reason = self.cell, self._reason
-        cell.fail_pending()
-        if not cell.report(reason, claim=True) and reason.kind == "error":
-            logger.error("%s, after it was killed: %s\n%s", cell.name, reason, reason.traceback)
-        self._system.retire(cell)
+        self.cell.fail_pending()
 
     def _finally(self, act: Callable[[], object]) -> None:
         """Do one part of the end; if it raises that becomes part of the report."""

@@ -1,8 +1,8 @@
 """The one seam between actors and the world: time, waiting, and on what an actor runs.
 
 A System has one runtime: `Threads` (threads.py) for real, `Scheduler` (scheduler.py) for a
-simulation. Actors and everything around them wait for nothing but locks made here, and read no
-clock but this one.
+simulation. Actors and everything around them wait for nothing but locks and descriptors that they
+got here, start no thread but through an executor made here, and read no clock but this one.
 
 An actor is a `Life`, which a runtime advances step by step. A step never waits (what the actor's
 own code waits for apart) and says what to do before the next one: NOW, DONE (it has ended), or so
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from _thread import TIMEOUT_MAX
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -35,6 +36,23 @@ class Lock(Protocol):
     def locked(self) -> bool: ...
 
 
+class Readable(Protocol):
+    """A descriptor that one at a time waits for."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it is readable within ``timeout`` seconds; None: however long it takes."""
+
+
+class Executor(Protocol):
+    """The part of `concurrent.futures.Executor` that is used here."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Any:
+        """Call it later, beside the caller. It must tell by itself what becomes of it."""
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Take no more; ``wait`` until all that was submitted is done."""
+
+
 class Runtime(Protocol):
     """What runs actors."""
 
@@ -46,6 +64,15 @@ class Runtime(Protocol):
 
     def lock(self, what: Any) -> Lock:
         """A lock to wait on. ``what``: the cell or the text that says what for."""
+
+    def readable(self, fd: int, what: str) -> Readable:
+        """Something to wait on until ``fd`` is readable; it must be open whenever one waits.
+
+        ``what``: a text that says what for.
+        """
+
+    def executor(self, workers: int, name: str) -> Executor:
+        """Runs what blocks, beside the actor that submits it, ``workers`` of them at a time."""
 
     def begin(self, life: Life) -> None:
         """Bring it to life; a pooled one has had its first step when this returns."""

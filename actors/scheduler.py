@@ -1,9 +1,10 @@
 """The simulated runtime: one thing happens at a time, and a stream of choices says which.
 
-What can happen is in `_ready`, the longest waiting first: the next step of an actor, the arrival
+What can happen is in `ready`, the longest waiting first: the next step of an actor, the arrival
 of a tell that was delayed, or that a stack goes on which stopped in the middle (baton.py): because
-it waits for something, or because somebody else was to go first. One of them is picked and done,
-again and again. The test that owns the simulation is scheduled like an actor.
+it waits for something, or because somebody else was to go first. What waits for descriptors is made
+ready before that by a look at them (simulated_descriptors.py). One of them is picked and done, again
+and again. The test that owns the simulation is scheduled like an actor.
 
 Time is virtual. It moves when nothing is ready, to the next timer or deadline; a fault may move it
 earlier ("slow") or further ("stop_clock"). If there is nothing to move to and somebody waits, that
@@ -18,8 +19,9 @@ Choice points: which of those that are ready is next; whether whoever has just t
 pre-empted; each opportunity for a fault. A run is its list of choices, and nothing here may depend
 on anything else: no clock, no address, no hash, no order of a set.
 
-Rule: actors in a simulation wait for nothing but each other and timers. One that waits for
-something else has the baton for ever, and everything stands still.
+Rule: actors in a simulation wait for nothing but each other, timers and descriptors that others of
+them make ready, and they wait by the runtime. One that waits for something else, or otherwise, has
+the baton for ever, and everything stands still.
 """
 
 from __future__ import annotations
@@ -33,13 +35,26 @@ from typing import TYPE_CHECKING, Any
 from actors.baton import Baton, Task
 from actors.choices import Choices
 from actors.errors import ActorError, Deadlock, NotSettled
-from actors.faults import CLOCK, FaultKind, FaultPlan, Faults, InjectedCrash
+from actors.faults import CLOCK, FaultPlan, Faults, InjectedCrash
 from actors.future import Future
 from actors.here import here
 from actors.mailbox import Envelope
 from actors.runtime import FOREVER
+from actors.simulated_descriptors import Descriptors, SimulatedPoller, SimulatedReadable
+from actors.simulated_executor import SimulatedExecutor
 from actors.simulated_loop import SimulatedLoop
-from actors.simulated_tasks import Alarm, Arrival, LoopThread, SimulatedLock, Step, Wait, name_of
+from actors.simulated_process import SimulatedProcess
+from actors.simulated_tasks import (
+    Alarm,
+    Arrival,
+    Later,
+    LoopThread,
+    Ready,
+    SimulatedLock,
+    Step,
+    Wait,
+    name_of,
+)
 from actors.trace import Trace
 from actors.waiting import LoopSleeper
 
@@ -47,6 +62,7 @@ if TYPE_CHECKING:
     from actors.cell import Cell
     from actors.life import Life
     from actors.message import Message
+    from actors.ref import Ref
     from actors.signals import ExitReason
     from actors.system import System
 
@@ -83,13 +99,17 @@ class Scheduler:
         self.plan = FaultPlan(faults, self.choices)
         self.trace = Trace()
         self.steps = 0
-        self.ready: list[Task] = []
+        self.ready: list[Ready] = []
+        self.descriptors = Descriptors()
         self._max_steps = max_steps
         self._preemption = preemption
         self._now = 0.0
         self._alarms: list[tuple[float, int, Alarm]] = []
         self._count = 0
         self._waiting: dict[Wait, None] = {}  # in the order in which they began to wait
+        self._hosts: dict[Cell, SimulatedProcess] = {}
+        self._processes: list[SimulatedProcess] = []
+        self._process_of: dict[Cell | None, SimulatedProcess] = {}
         self._checks: list[Callable[[], object]] = []
         self._test: Wait | None = None  # the test, while it has stopped
         self._urgent: Wait | None = None  # the same, if it is next whatever else is ready
@@ -152,6 +172,11 @@ class Scheduler:
         """One of range(n) for the test itself, from the same stream: replayed and shrunk too."""
         return self.choices.pick(n)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has failed, or ends: what still happens is no part of it."""
+        return self._over
+
     def conclude(self) -> None:
         """The test has failed; what follows is no part of the run any more."""
         self._over = True
@@ -172,12 +197,25 @@ class Scheduler:
         """What for: a text, or the future that is waited for."""
         return SimulatedLock(self, what)
 
+    def readable(self, fd: int, what: str) -> SimulatedReadable:
+        """What for: for the text of a `Deadlock`."""
+        return SimulatedReadable(self, fd, what)
+
+    def executor(self, workers: int, name: str) -> SimulatedExecutor:
+        """Its work is the calling actor's."""
+        return SimulatedExecutor(self, workers, name)
+
+    def poller(self, cell: Cell) -> SimulatedPoller:
+        """What an actor watches."""
+        return SimulatedPoller(self, cell)
+
     def begin(self, life: Life) -> None:
         """Its first step when its turn comes; at once if a pooled actor starts a pooled one."""
         life.batch = 1
+        self._enroll(life.cell)
         if life.cell.actor_class.uses_loop:
             life.settle_in(LoopSleeper(SimulatedLoop(self)))
-            self.ready.append(LoopThread(self, life))
+            self.make_ready(LoopThread(self, life))
             return
         step = Step(self, life)
         life.cell.mailbox.wake = step.is_ready
@@ -205,10 +243,20 @@ class Scheduler:
     def close(self) -> list[str]:
         """Unwind the stacks that still wait, and end all threads."""
         self._over = True
+        self._process_of.clear()
+        for process in self._processes:
+            held, process.held = process.held, []
+            self.ready += held
+            for wait in held:
+                if isinstance(wait, Wait):
+                    wait.error = SimulationOver()
         while (self._waiting or self.ready) and not self.baton.lost:
             for wait in list(self._waiting):
                 self.resume(wait, SimulationOver())
             self.give_way()
+        for process in self._processes:
+            process.release()
+        self._processes.clear()
         hanging = self.baton.hanging()
         if not self._keeps_baton:
             self.baton.close()
@@ -260,6 +308,10 @@ class Scheduler:
         if answered:
             self._note("answers", value, name_of(envelope.sender))
 
+    def on_ready(self, cell: Cell, number: int) -> None:
+        """What an actor watches is ready; ``number`` says which of its watches."""
+        self._note_of(cell.name, "ready", number)
+
     def on_end(self, cell: Cell, reason: ExitReason) -> None:
         """An actor has ended."""
         self._note_of(cell.name, "ends", reason)
@@ -271,14 +323,79 @@ class Scheduler:
         if not self._over:
             self.trace.add(self._now, name, what, *values)
 
+    # --- for those who build on actors ------------------------------------------------------------
+
+    def strikes(self, kind: str, name: str, *, supervised: bool = True) -> bool:
+        """Whether the fault strikes at this opportunity of ``name``; then the trace has it.
+
+        What it means is the caller's to do. ``supervised``: whether somebody restarts it: a target
+        unless the test names its targets.
+        """
+        if self._over or not self.plan.strikes(kind, name, supervised):
+            return False
+        self._note_of(name, "fault", kind)
+        return True
+
+    def later(self, seconds: float, what: str, act: Callable[[], object]) -> Later:
+        """Call ``act`` when that much time has passed, between two steps. It must not wait."""
+        later = Later(what, act)
+        self.at(self._now + seconds, later)
+        return later
+
+    def delay(self) -> float:
+        """By how many virtual seconds something is late: a choice, up to `Faults.max_delay`."""
+        return self.plan.delay()
+
+    def pause(self, seconds: float) -> None:
+        """The calling stack goes on when that much time has passed."""
+        self.suspend(Wait(self, "time to pass", self._now + seconds))
+
+    def process(self, host: Ref, peril: Callable[[], object]) -> SimulatedProcess:
+        """Make what ``host`` starts from now on a process of its own.
+
+        ``peril`` is called at each point where the process could be killed or stopped: it does so,
+        or does not. It must not wait.
+        """
+        made = self._hosts[host.cell] = SimulatedProcess(self, peril)
+        self._processes.append(made)
+        return made
+
+    # --- processes --------------------------------------------------------------------------------
+
+    def process_of(self, cell: Cell | None) -> SimulatedProcess | None:
+        """The one that an actor is in."""
+        return self._process_of.get(cell)
+
+    def make_ready(self, task: Ready) -> None:
+        """It can happen from now on, unless its process is halted."""
+        process = self._process_of.get(task.cell)
+        (self.ready if process is None or not process.halted else process.held).append(task)
+
+    def withdraw(self, process: SimulatedProcess) -> list[Ready]:
+        """What of that process could happen next, and cannot any more."""
+        theirs = [task for task in self.ready if self._process_of.get(task.cell) is process]
+        self.ready = [task for task in self.ready if task not in theirs]
+        return theirs
+
+    def bury(self, process: SimulatedProcess) -> list[Ready]:
+        """The stacks of that process that wait, and will never get what they wait for."""
+        theirs = [wait for wait in self._waiting if self._process_of.get(wait.cell) is process]
+        for wait in theirs:
+            del self._waiting[wait]
+        return list(theirs)
+
+    def _enroll(self, cell: Cell) -> None:
+        parent = cell.parent
+        process = None if parent is None else self._hosts.get(parent) or self.process_of(parent)
+        if process is not None:
+            process.adopt(cell)
+            self._process_of[cell] = process
+
     # --- what happens next ------------------------------------------------------------------------
 
-    def _strikes(self, kind: FaultKind, cell: Cell) -> bool:
+    def _strikes(self, kind: str, cell: Cell) -> bool:
         supervised = cell.parent is not None and cell.parent.actor_class.supervises
-        if self._over or not self.plan.strikes(kind, cell.name, supervised):
-            return False
-        self._note_of(cell.name, "fault", kind)
-        return True
+        return self.strikes(kind, cell.name, supervised=supervised)
 
     def _may_preempt(self) -> None:
         if not self.ready or self._over or self._looking:
@@ -289,9 +406,11 @@ class Scheduler:
 
     def _next(self) -> Task:
         """What happens next; time moves if it has to."""
+        self.descriptors.look()
         while self._urgent is None and (not self.ready or self._hurries()):
             if not self.ready:
                 self._be_quiet()
+            self.descriptors.look()
         if (urgent := self._urgent) is not None:
             self._urgent = None
             return urgent
@@ -339,14 +458,14 @@ class Scheduler:
         assert test is not None, "the baton is in use, and nobody has it"
         stopping = self._over or self._system is None or self._system.stopping
         if not stopping and (circle := self._circle()):
-            self._fail(Deadlock(circle))
+            self.fail(Deadlock(circle))
         elif self._has_alarm() and (test.until is None or self._alarms[0][0] <= test.until):
             self._move()
         elif test.until is not None:
             test.quiet = not self._alarms
             self.resume(test)
         else:
-            self._fail(Deadlock("; ".join(str(wait) for wait in self._waiting)))
+            self.fail(Deadlock("; ".join(str(wait) for wait in self._waiting)))
 
     def _circle(self) -> str:
         """Actors that wait for each other's answers, if there are some.
@@ -391,7 +510,7 @@ class Scheduler:
             if self.steps >= self._max_steps:
                 raise NotSettled(f"there is no end after {self.steps} steps")
         except BaseException as error:  # noqa: BLE001 - it is the test's to raise
-            self._fail(error)
+            self.fail(error)
         else:
             if test.each_step:
                 test.granted = True
@@ -399,7 +518,7 @@ class Scheduler:
         finally:
             self._looking = False
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """The run is over, and the test is the first to hear why."""
         assert self._test is not None
         self._over = True
@@ -428,14 +547,18 @@ class Scheduler:
         elif self._test is None:
             raise ActorError("a simulation is for the thread that made it, and for its actors")
         if ready:
-            self.ready.append(wait)
+            self.make_ready(wait)
         else:
             self._waiting[wait] = None
             if wait.deadline != FOREVER:
                 self.at(wait.deadline, wait)
+        process = self._process_of.get(wait.cell)
+        depth = 0 if process is None else process.pause()
         try:
             wait.stop()
         finally:
+            if process is not None:
+                process.resume(depth)
             if is_test:
                 self._test = None
                 self._forget(wait)  # if a signal has hit the test it was still there
@@ -452,7 +575,7 @@ class Scheduler:
             wait.error = error
         if wait in self._waiting:
             del self._waiting[wait]
-            self.ready.append(wait)
+            self.make_ready(wait)
 
     def is_waiting(self, wait: Wait) -> bool:
         """Whether it has neither got what it waits for, nor given up."""

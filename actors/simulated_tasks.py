@@ -8,9 +8,10 @@ nothing here needs a lock.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from actors.baton import Container, Strand
+from actors.baton import Container, Strand, Task
 from actors.errors import MailboxFull
 from actors.here import here
 from actors.mailbox import Envelope
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 def name_of(cell: Cell | None) -> str:
     """Of an actor, or of whoever is none: the test."""
     return "the test" if cell is None else cell.name
+
+
+class Ready(Task, Protocol):
+    """What can happen next."""
+
+    @property
+    def cell(self) -> Cell | None:
+        """Whose it is: who is killed or stopped takes it with him. None: it is nobody's."""
 
 
 class Alarm(Protocol):
@@ -141,11 +150,22 @@ class Step:
         self._scheduler = scheduler
         self._life = life
 
+    @property
+    def cell(self) -> Cell:
+        return self._life.cell
+
     def is_ready(self) -> None:
-        self._scheduler.ready.append(self)
+        self._scheduler.make_ready(self)
 
     def run(self, container: Container) -> None:  # noqa: ARG002 - a step needs no thread
-        self.make()
+        process = self._scheduler.process_of(self.cell)
+        if process is None:
+            self.make()
+        elif process.begin(self):
+            try:
+                self.make()
+            finally:
+                process.end()
         self._scheduler.look()
 
     def make(self) -> None:
@@ -183,6 +203,10 @@ class LoopThread:
         self._scheduler = scheduler
         self._life = life
 
+    @property
+    def cell(self) -> Cell:
+        return self._life.cell
+
     def run(self, container: Container) -> None:  # noqa: ARG002 - the thread that it runs in
         here.cell = self._life.cell
         try:
@@ -199,25 +223,50 @@ class LoopThread:
 class Arrival:
     """A tell that was delayed."""
 
-    __slots__ = ("_cell", "_envelope", "_scheduler")
+    __slots__ = ("_envelope", "_scheduler", "_to", "cell")
 
-    def __init__(self, scheduler: Scheduler, cell: Cell, envelope: Envelope) -> None:
+    def __init__(self, scheduler: Scheduler, to: Cell, envelope: Envelope) -> None:
+        self.cell = None
         self._scheduler = scheduler
-        self._cell = cell
+        self._to = to
         self._envelope = envelope
 
     def run(self, container: Container) -> None:  # noqa: ARG002 - it needs no thread
         try:
-            self._cell.deliver(self._envelope)
+            self._to.deliver(self._envelope)
         except MailboxFull:  # its sender has gone on long ago
             sender = self._envelope.sender
-            self._cell.system.dead_letters.add(self._envelope.kind, self._cell, sender, "overflow")
+            self._to.system.dead_letters.add(self._envelope.kind, self._to, sender, "overflow")
 
     def ring(self) -> None:
-        self._scheduler.ready.append(self)
+        self._scheduler.make_ready(self)
 
     def matters(self, when: float) -> bool:  # noqa: ARG002 - nobody takes it back
         return True
 
     def __str__(self) -> str:
-        return f"a message to {self._cell.name} arrives"
+        return f"a message to {self._to.name} arrives"
+
+
+class Later:
+    """Something that is not done before its time."""
+
+    __slots__ = ("_act", "_cancelled", "_what")
+
+    def __init__(self, what: str, act: Callable[[], object]) -> None:
+        self._what = what
+        self._act = act
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """It is not done any more."""
+        self._cancelled = True
+
+    def ring(self) -> None:
+        self._act()
+
+    def matters(self, when: float) -> bool:  # noqa: ARG002 - it has one time
+        return not self._cancelled
+
+    def __str__(self) -> str:
+        return self._what

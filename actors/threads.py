@@ -29,12 +29,13 @@ import time
 import weakref
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from actors.here import here
-from actors.runtime import DONE, FOREVER, NOW, Lock
-from actors.waiting import LoopSleeper, Sleeper
+from actors.runtime import DONE, FOREVER, NOW, Executor, Lock
+from actors.waiting import LoopSleeper, Readable, Sleeper
 
 if TYPE_CHECKING:
     from actors.cell import Cell
@@ -68,6 +69,14 @@ class Threads:
     def lock(self, what: Any) -> Lock:  # noqa: ARG002 - only a simulation wants to know
         """A lock of the interpreter."""
         return allocate_lock()
+
+    def readable(self, fd: int, what: str) -> Readable:  # noqa: ARG002 - as above
+        """A poll of that descriptor."""
+        return Readable(fd)
+
+    def executor(self, workers: int, name: str) -> Executor:
+        """Threads, which are called ``name`` and a number."""
+        return ThreadPoolExecutor(workers, thread_name_prefix=name)
 
     def begin(self, life: Life) -> None:
         """A thread for it, or its first steps here and now."""

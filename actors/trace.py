@@ -35,6 +35,7 @@ EVENTS: dict[str, str] = {
     "tells": "tells {} {}",  # receiver, message
     "asks": "asks {} {}",  # receiver, message
     "timer": "is due for {}",  # message
+    "ready": "finds what it watches ready: {}",  # number of the watch
     "ends": "has ended: {}",  # exception or ExitReason
     "fault": "fault: {}",  # kind
     "preempted": "is preempted",

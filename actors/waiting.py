@@ -1,6 +1,6 @@
-"""What an actor's own thread sleeps on.
+"""What an actor's own thread sleeps on, and what others wait on for a descriptor.
 
-Three kinds. `Sleeper` is for actors that only have a mailbox: a lock used as a one-token semaphore,
+Three kinds of sleep. `Sleeper` is for actors that only have a mailbox: a lock used as a one-token semaphore,
 no descriptor. `Poller` is for those that also watch descriptors: one epoll that holds them and an
 eventfd for the mailbox, so that one wake-up serves both. `LoopSleeper` is for actors whose
 handlers are coroutines: it runs their event loop while the actor sleeps.
@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import select
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -102,6 +103,20 @@ async def _gather(tasks: list[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+class Readable:
+    """See `Runtime.readable`."""
+
+    __slots__ = ("_poll",)
+
+    def __init__(self, fd: int) -> None:
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        self._poll = poller.poll
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return bool(self._poll(None if timeout is None else min(timeout, _LONGEST) * 1000))
+
+
 class Watch:
     """What to call when one descriptor is ready."""
 
@@ -112,12 +127,56 @@ class Watch:
         self.on_read = on_read
         self.on_write = on_write
 
+    @property
+    def mask(self) -> int:
+        """What to wait for, in the kernel's words, which are the same for poll and epoll."""
+        readable = select.EPOLLIN if self.on_read is not None else 0
+        return readable | (select.EPOLLOUT if self.on_write is not None else 0)
 
-class Poller:
-    """Level-triggered readiness of watched descriptors, and `wake`. All but `wake`: one thread."""
+
+class Watches(ABC):
+    """Level-triggered readiness of watched descriptors."""
 
     def __init__(self) -> None:
         self._watches: dict[int, Watch] = {}
+
+    @abstractmethod
+    def watch(self, watch: Watch) -> None:
+        """Watch from now on; replaces what was watched for that descriptor. Raises OSError."""
+
+    @abstractmethod
+    def unwatch(self, fd: int) -> None:
+        """Watch no longer; nothing if it is not watched, or closed already."""
+
+    @abstractmethod
+    def poll(self, timeout: float | None) -> list[tuple[Watch, int]]:
+        """What is ready within ``timeout`` seconds (None: wait for something).
+
+        Raises ActorError for a descriptor that was closed before it was unwatched.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Watch nothing any more."""
+
+    def dispatch(self, watch: Watch, mask: int) -> None:
+        """Call what the event is for, unless it was unwatched or replaced since it was polled."""
+        if self._watches.get(watch.fd) is not watch:
+            return
+        broken = mask & _BROKEN
+        if watch.on_read is not None and mask & (select.EPOLLIN | broken):
+            watch.on_read()
+            if watch.on_write is None or self._watches.get(watch.fd) is not watch:
+                return
+        if watch.on_write is not None and mask & (select.EPOLLOUT | broken):
+            watch.on_write()
+
+
+class Poller(Watches):
+    """Those of an actor's own thread, and `wake`. All but `wake`: that thread alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._event, select.EPOLLIN)
@@ -126,8 +185,8 @@ class Poller:
         os.eventfd_write(self._event, 1)
 
     def watch(self, watch: Watch) -> None:
-        """Watch from now on; replaces what was watched for that descriptor."""
-        mask = (select.EPOLLIN if watch.on_read else 0) | (select.EPOLLOUT if watch.on_write else 0)
+        """See `Watches`."""
+        mask = watch.mask
         if watch.fd in self._watches:
             try:
                 self._epoll.modify(watch.fd, mask)
@@ -138,7 +197,7 @@ class Poller:
         self._watches[watch.fd] = watch
 
     def unwatch(self, fd: int) -> None:
-        """Watch no longer; nothing if it is not watched, or closed already."""
+        """See `Watches`."""
         if self._watches.pop(fd, None) is not None:
             try:
                 self._epoll.unregister(fd)
@@ -147,10 +206,10 @@ class Poller:
                     raise
 
     def poll(self, timeout: float | None) -> list[tuple[Watch, int]]:
-        """What is ready within ``timeout`` seconds (None: wait for something), at most 64.
+        """At most 64; see `Watches`.
 
-        Raises ActorError for a descriptor that was closed before it was unwatched, and is still
-        open elsewhere: the kernel would report it for ever, and it can no longer be told not to.
+        What was closed unasked is an error only if it is still open elsewhere: the kernel would
+        report it for ever, and it can no longer be told not to.
         """
         if timeout is not None and timeout > _LONGEST:
             timeout = _LONGEST
@@ -165,19 +224,8 @@ class Poller:
                 ready.append((watch, mask))
         return ready
 
-    def dispatch(self, watch: Watch, mask: int) -> None:
-        """Call what the event is for, unless it was unwatched or replaced since it was polled."""
-        if self._watches.get(watch.fd) is not watch:
-            return
-        broken = mask & _BROKEN
-        if watch.on_read is not None and mask & (select.EPOLLIN | broken):
-            watch.on_read()
-            if watch.on_write is None or self._watches.get(watch.fd) is not watch:
-                return
-        if watch.on_write is not None and mask & (select.EPOLLOUT | broken):
-            watch.on_write()
-
     def close(self) -> None:
+        """See `Watches`."""
         self._watches.clear()
         self._epoll.close()
         os.close(self._event)

@@ -40,10 +40,12 @@ from hypervisor.hypercalls import (
 from hypervisor.machine import Machine
 from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
+from hypervisor.simulated_faults import DOMAIN_FAULTS
 from hypervisor.socketfile import UnixListener
 from hypervisor.xenbus import XenbusState
 
 __all__ = [
+    "DOMAIN_FAULTS",
     "BadGrant",
     "BadPort",
     "Bus",

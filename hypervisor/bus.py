@@ -174,6 +174,11 @@ class Bus:
             effects += self.disconnect(front, reason)
         return effects
 
+    def revoke(self, device: str) -> list[Effect]:
+        """End every pairing of the device though both ends live, and begin each anew."""
+        live = [front for front in self._fronts_of(device) if not self._channels[front].joint.over]
+        return [effect for front in live for effect in self._pair(front)]
+
     def withdraw_all(self, reason: str) -> list[Effect]:
         """The machine's supervisor gave up: nobody will serve anything any more."""
         self._backs.clear()

@@ -34,8 +34,8 @@ _LAST_WORDS = 0.1  # seconds to read what a dead process has said, if somebody g
 _BOOT_TIMEOUT = 20.0  # seconds for an interpreter and a driver's on_start
 
 
-class _Domain(Actor):
-    """What both placements share: a domid from the hypervisor, and giving it back."""
+class DomainActor(Actor):
+    """What all placements share: a domid from the hypervisor, and giving it back."""
 
     def __init__(
         self, hypervisor: Ref, name: str, program: str, args: list[Any], restart: str
@@ -60,7 +60,7 @@ class _Domain(Actor):
         self._hypervisor.ask(hc.DestroyDomain(self._domid, str(reason), returns, failed))
 
 
-class ThreadDomain(_Domain):
+class ThreadDomain(DomainActor):
     """A domain whose program is an actor on a thread of this process."""
 
     def on_start(self) -> None:
@@ -98,7 +98,7 @@ class ThreadDomain(_Domain):
         return None
 
 
-class ProcessDomain(_Domain):
+class ProcessDomain(DomainActor):
     """A domain whose program runs in an OS process of its own."""
 
     def __init__(

@@ -9,7 +9,7 @@ placement (`SocketGuest` in boot.py: frames on a socket). A port that is opened 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from actors import Fd, Message, Ref
 from hypervisor import errors
@@ -24,6 +24,10 @@ _TIMEOUT = (
 )
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 class Guest(MemoryCalls):
     """A domain's view of the hypervisor: see also `MemoryCalls`, which it is too.
 
@@ -34,6 +38,17 @@ class Guest(MemoryCalls):
     def __init__(self, domid: int, name: str) -> None:
         super().__init__(domid)
         self.name = name
+
+    def channel(self, port: hc.Port) -> EventChannel:
+        """This domain's end of a port that it has just opened."""
+        return EventChannel(port.port, port.epoch, port.mine, port.theirs)
+
+    def interruptible(self, function: Callable[P, T]) -> Callable[P, T]:
+        """``function`` as this domain calls it, which may die before and after, like anywhere.
+
+        For what a runner calls of its program: only in a simulation is it not the function itself.
+        """
+        return function
 
     def alloc_unbound(self, remote: int, wake: Fd | None = None) -> EventChannel:
         """A port that ``remote`` may bind, in the epoch that it is told.
@@ -70,7 +85,7 @@ class Guest(MemoryCalls):
             BadPort: no such port, bound already, or meant for another domain.
             StalePort: that epoch of it is over.
         """
-        return _channel(self.hypercall(hc.BindInterdomain(remote, remote_port, remote_epoch)))
+        return self.channel(self.hypercall(hc.BindInterdomain(remote, remote_port, remote_epoch)))
 
     def bind_virq(self, virq: Virq, wake: Fd | None = None) -> EventChannel:
         """A port that a virtual IRQ is raised on.
@@ -123,7 +138,7 @@ class Guest(MemoryCalls):
     def _open(self, call: Callable[[Fd], Message], wake: Fd | None) -> EventChannel:
         own = new_event() if wake is None else wake
         try:
-            return _channel(self.hypercall(call(own)))
+            return self.channel(self.hypercall(call(own)))
         finally:
             if wake is None:
                 own.close()
@@ -184,7 +199,3 @@ def unwrap(answer: Any) -> Any:
         kind = getattr(errors, answer.error, errors.HypercallError)
         raise kind(answer.text)
     return answer
-
-
-def _channel(port: hc.Port) -> EventChannel:
-    return EventChannel(port.port, port.epoch, port.mine, port.theirs)

@@ -342,6 +342,14 @@ class DestroyDomain(Message):
     crashed: bool
 
 
+class RevokeDevice(Message):
+    """The machine takes back what the front ends of ``device`` have granted: their channels are
+    over, and are established anew, in new epochs.
+    """
+
+    device: str
+
+
 class Hypercall(Message):
     """``call`` in the name of ``domid``; only the domain's own actor or guest sends this."""
 

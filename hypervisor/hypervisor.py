@@ -94,6 +94,8 @@ class Hypervisor(Actor):
                 return self._destroy(message)
             case _Overdrawn(domid, limit):
                 return self._still_overdrawn(domid, limit)
+            case hc.RevokeDevice(device):
+                return self._act(self._bus.revoke(device))
             case _TimerDue(domid):
                 return self._timer_due(domid)
             case Down(reason=reason):

@@ -8,6 +8,7 @@ process that makes the machine is a domain itself (domid 0, "machine"): front en
 
 from __future__ import annotations
 
+import itertools
 import os
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +39,8 @@ from hypervisor.hypervisor import Hypervisor
 from hypervisor.port_effects import CONTROL_DOMAIN
 from hypervisor.processes import ProcessPool
 from hypervisor.program import name_of
+from hypervisor.simulated_domain import SimulatedDomain
+from hypervisor.simulated_guest import ControlGuest
 from hypervisor.store_actor import StoreActor
 from hypervisor.store_socket import StoreSocket
 
@@ -62,8 +65,12 @@ class Machine:
             ``watchdog`` seconds, is killed.
         store_socket: where to serve the machine's store to xenstore-utils and other clients of
             the XenStore protocol; whoever may open it (the user alone) is domain 0 there.
+        system: to run in, instead of a real one of its own; the machine stops it at its end. In one
+            with a ``simulation`` all domains are simulated ones, whatever their placement, and all
+            is decided by its seed; there are no spares then.
 
     Raises:
+        HypervisorError: a simulated machine has no store socket.
         SocketInUse, NotASocket, OSError: the store cannot be served there.
 
     Use it as a context manager: leaving it stops every domain in reverse order of its start.
@@ -80,10 +87,15 @@ class Machine:
         port_quota: int = 4096,
         grant_quota: GrantQuota | None = None,
         store_socket: str | os.PathLike[str] | None = None,
+        system: System | None = None,
     ) -> None:
         self.watchdog = watchdog
+        self.next_channel = itertools.count(1).__next__
         self._grace = grace
-        self.system = System("machine")
+        self.system = System("machine") if system is None else system
+        simulation = self.system.simulation
+        if simulation is not None and store_socket is not None:
+            raise HypervisorError("a simulated machine has no store socket: it has no outside")
         try:
             store = self.system.start(StoreActor, name="store")
             if store_socket is not None:
@@ -96,10 +108,15 @@ class Machine:
                 watchdog,
                 name="hypervisor",
             )
-            self.guest = LocalGuest(CONTROL_DOMAIN, "machine", self._hypervisor)
+            self.guest: Guest
+            self._pool: Ref | None = None
+            if simulation is None:
+                self.guest = LocalGuest(CONTROL_DOMAIN, "machine", self._hypervisor)
+                self._pool = self.system.start(ProcessPool, spares, name="processes")
+            else:
+                self.guest = ControlGuest(CONTROL_DOMAIN, "machine", self._hypervisor, simulation)
             self._front = self.system.start(_FrontDoor, self.guest, name="front")
             self._hypervisor.ask(hc.CreateDomain(self.guest.name, self._front))
-            self._pool = self.system.start(ProcessPool, spares, name="processes")
             self._supervisor = self.system.start(
                 Supervisor, [], intensity=intensity, period=period, name="domains"
             )
@@ -117,6 +134,8 @@ class Machine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if error is not None and self.system.simulation is not None:
+            self.system.simulation.conclude()  # it has failed: no more faults
         self.close()
 
     def close(self) -> None:
@@ -137,7 +156,8 @@ class Machine:
             name: of the domain and of its device; unique in the machine.
             program: a driver class (a subclass of `transport.BackEnd`), importable by name.
             args: for the driver's ``on_start``; plain msgpack values.
-            placement: "process" (an OS process of its own) or "thread" (in this process).
+            placement: "process" (an OS process of its own) or "thread" (in this process). In a
+                simulated machine both mean "simulated", which only there may be said as well.
             restart: "permanent", "transient" or "temporary", as in OTP.
 
         Raises:
@@ -147,7 +167,20 @@ class Machine:
             MachineFailed: the machine has given up already.
         """
         common = [self._hypervisor, name, name_of(program), list(args), restart]
-        if placement == "process":
+        simulated = self.system.simulation is not None
+        if placement not in ("process", "thread", *(("simulated",) if simulated else ())):
+            raise ValueError(f"placement is 'process' or 'thread', not {placement!r}")
+        if simulated:
+            spec = ChildSpec.of(
+                name,
+                SimulatedDomain,
+                *common,
+                self.watchdog,
+                self._grace,
+                restart=restart,
+                shutdown=None,  # as below
+            )
+        elif placement == "process":
             spec = ChildSpec.of(
                 name,
                 ProcessDomain,
@@ -158,10 +191,8 @@ class Machine:
                 restart=restart,
                 shutdown=None,  # it bounds its end itself, by killing its process
             )
-        elif placement == "thread":
-            spec = ChildSpec.of(name, ThreadDomain, *common, restart=restart)
         else:
-            raise ValueError(f"placement is 'process' or 'thread', not {placement!r}")
+            spec = ChildSpec.of(name, ThreadDomain, *common, restart=restart)
         self._ask_supervisor(name, spec)
 
     def stop(self, name: str) -> None:
@@ -183,7 +214,7 @@ class Machine:
         """
         pid = self._ask_domain(name, WhichPid())
         if pid is None:
-            raise HypervisorError(f"domain {name!r} is placed on a thread: it has no process")
+            raise HypervisorError(f"domain {name!r} has no process of its own")
         return int(pid)
 
     def kill(self, name: str) -> None:
@@ -193,6 +224,14 @@ class Machine:
         says.
         """
         self._ask_domain(name, Crash())
+
+    def revoke(self, device: str) -> None:
+        """Take back what the front ends of ``device`` have granted to its back end.
+
+        Both live on, and their channels are established anew; requests in flight are sent again.
+        Nothing if nobody uses it.
+        """
+        self._hypervisor.ask(hc.RevokeDevice(device))
 
     def wait(self, timeout: float | None = None) -> Exit:
         """Wait for the supervisor's end: it gave up, or the machine was closed."""

@@ -44,8 +44,13 @@ ALLOWED: dict[str, str] = {
     "hypervisor.hypervisor.Hypervisor._warn": (
         "one deadline for a domain that holds too much revoked memory: let go, or be killed"
     ),
+    "hypervisor.simulated_domain.SimulatedDomain._probe": "the watchdog, as above, in virtual time",
     "transport.endpoint.FrontEndActor.on_receive": (
         "the watchdog: armed when requests are in flight after a time without any"
+    ),
+    "transport.endpoint.FrontEndActor._offer": "the watchdog: the deadline of an offer",
+    "transport.endpoint.FrontEndActor._overdue": (
+        "the watchdog goes on while a back end that lives has not taken up the offer"
     ),
     "transport.endpoint.FrontEndActor._tick": (
         "the watchdog goes on while requests are in flight; it never waits for a peer to let go, "

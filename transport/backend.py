@@ -4,7 +4,8 @@
 instance of it in a domain. Its one thread waits on its mailbox (peer states, shutdown) and on the
 event channel of every connection, so a request costs one wake-up; answers are published in small
 batches and signalled only when the front end sleeps. Work that blocks goes to worker threads
-(`BackEnd.offload`), which answer by themselves, under the connection's lock.
+(`BackEnd.offload`), which answer by themselves, under the connection's lock. The threads are the
+runtime's: in a simulated machine each piece of work is a stack of its own.
 
 Nothing of an ended connection runs on: its memory mapping is closed, and a worker that finishes
 later finds the link closed and drops its answer. When either side is closing, what lies in the ring
@@ -19,10 +20,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
-from actors import Actor, Message
+from actors import Actor, Executor, Message
 from hypervisor import (
     EventChannel,
     Guest,
@@ -155,7 +155,8 @@ class BackEndActor(Actor):
         self._args = args
         self._states: dict[tuple[int, int], XenbusState] = {}  # Closed, unless it is here
         self._links: dict[tuple[int, int], _Link] = {}
-        self._workers: ThreadPoolExecutor | None = None
+        self._on_request = guest.interruptible(self._driver.on_request)
+        self._workers: Executor | None = None
 
     def on_start(self) -> None:
         self._driver.on_start(*self._args)
@@ -298,7 +299,7 @@ class BackEndActor(Actor):
 
     def _serve(self, link: _Link, requests: list[Any]) -> None:
         epoch, memory, size = link.epoch, link.memory, link.memory_size
-        on_request = self._driver.on_request
+        on_request = self._on_request
         answers: list[bytes] = []
         for record in requests:
             said, number, body, buffer = _checked(record, memory, size)
@@ -310,7 +311,8 @@ class BackEndActor(Actor):
                 answers.append(descriptors.pack_error(epoch, number, error))
             else:
                 if type(result) is Offloaded:
-                    self._pool().submit(_work, link, number, result)
+                    function = self._guest.interruptible(result.function)
+                    self._pool().submit(_work, link, number, function, result.arguments)
                     continue
                 answers.append(descriptors.pack_result(epoch, number, result))
             if len(answers) == _BATCH:
@@ -319,9 +321,9 @@ class BackEndActor(Actor):
         if answers:
             link.answer(b"".join(answers))
 
-    def _pool(self) -> ThreadPoolExecutor:
+    def _pool(self) -> Executor:
         if self._workers is None:
-            self._workers = ThreadPoolExecutor(self._driver.workers, thread_name_prefix="worker")
+            self._workers = self.system.runtime.executor(self._driver.workers, "worker")
         return self._workers
 
 
@@ -340,9 +342,11 @@ def _checked(record: Any, memory: Mapping, size: int) -> tuple[Any, int, Any, Re
     return said, number, body, RemoteBuffer(memory, start, length)
 
 
-def _work(link: _Link, number: int, work: Offloaded) -> None:
+def _work(
+    link: _Link, number: int, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
     try:
-        record = descriptors.pack_result(link.epoch, number, work.function(*work.arguments))
+        record = descriptors.pack_result(link.epoch, number, function(*arguments))
     except BaseException as error:  # noqa: BLE001 - a worker thread has nobody else to tell
         record = descriptors.pack_error(link.epoch, number, error)
     try:

@@ -9,14 +9,14 @@ the back end's InitWait is answered at once. A word of ours that comes too late 
 dropped: that the epoch is over is in the mailbox already, and takes back what belonged to it.
 
 The watchdog is a deadline, not a poll of the peer: only while requests are in flight, and only when
-nothing at all has come back for ``watchdog`` seconds, it complains to the hypervisor, which makes
-the back end prove that it lives.
+nothing at all has come back for ``watchdog`` seconds, it signals both sides once more, in case a
+signal was lost, and complains to the hypervisor, which makes the back end prove that it lives. It
+complains, too, of a back end that does not take up an offer for so long: until there is a ring no
+request could show that it hangs.
 """
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -39,8 +39,6 @@ from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, FrontEnd, Li
 from transport.lifecycle import CLOSED, CLOSING, CONNECTED, FRONT, INITIALISED, UNKNOWN
 from transport.ring import page_size
 
-_channels = itertools.count(1)
-
 
 def connect(
     machine: Machine,
@@ -62,12 +60,12 @@ def connect(
         DeadlineExceeded: no back end came in time; nothing is left.
         ChannelClosed: the back end has been given up.
     """
-    front = FrontEnd(device, slots, buffer_bytes)
-    channel = next(_channels)
+    front = FrontEnd(device, slots, buffer_bytes, machine.system.runtime)
+    channel = machine.next_channel()
     machine.system.start(
         FrontEndActor, front, machine, channel, machine.watchdog, name=f"{device}-{channel}"
     )
-    if not front.settled.wait(timeout):
+    if not front.is_settled_within(timeout):
         front.close()
         raise DeadlineExceeded(f"no back end serves {device!r} after {timeout} s")
     if front.failure is not None:
@@ -83,6 +81,12 @@ class Busy(Message):
 
 class Tick(Message):
     """The watchdog's deadline has come."""
+
+
+class Overdue(Message):
+    """The back end of that epoch has had time to take up the offer."""
+
+    epoch: int
 
 
 class Fault(Message):
@@ -178,6 +182,8 @@ class FrontEndActor(Actor):
                 self.after(self._watchdog, Tick())
             case Tick():
                 self._tick()
+            case Overdue(epoch):
+                self._overdue(epoch)
             case Fault(epoch, text):
                 self._complain(epoch, text, broken=True)
             case _:
@@ -224,6 +230,7 @@ class FrontEndActor(Actor):
             "slots": self._front.slots,
         }
         self._say(said.epoch, INITIALISED, details, epoch.grants)
+        self.after(self._watchdog, Overdue(said.epoch))
 
     def _open(self, said: PeerState) -> None:
         epoch = self._epoch
@@ -238,7 +245,7 @@ class FrontEndActor(Actor):
         self._say(said.epoch, CONNECTED)
 
     def _reset(self, said: PeerState) -> None:
-        started = time.perf_counter()
+        started = self.system.now()
         self._front.detach()
         epoch, self._epoch = self._epoch, None
         assert epoch is not None
@@ -256,9 +263,16 @@ class FrontEndActor(Actor):
         if self._seen is None:
             return  # nothing is in flight; `Busy` comes when there is
         if seen == self._seen and self._state is CONNECTED:
+            self._front.signal_again()
             text = f"no answer for {self._watchdog} s with requests in flight"
             self._complain(self._seen[0], text, broken=False)
         self.after(self._watchdog, Tick())
+
+    def _overdue(self, epoch: int) -> None:
+        if self._state is INITIALISED and self._epoch is not None and self._epoch.number == epoch:
+            text = f"an offer was not taken up within {self._watchdog} s"
+            self._complain(epoch, text, broken=False)
+            self.after(self._watchdog, Overdue(epoch))
 
     def _complain(self, epoch: int, text: str, *, broken: bool) -> None:
         if self._state not in (INITIALISED, CONNECTED) or self._epoch is None:

@@ -20,15 +20,13 @@ eventfd: callers in other threads are woken by the loop's `reap`, and the loop i
 from __future__ import annotations
 
 import itertools
-import select
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from actors import Fd
+from actors import Fd, Lock, Runtime
 from hypervisor import EventChannel, Mapping, Region, clear_event, new_event, raise_event
 from transport import descriptors
 from transport.buffers import LocalBuffer
@@ -58,7 +56,7 @@ class Completion:
     __slots__ = ("abandoned", "body", "buffer", "caller", "done", "error", "result", "token")
 
     def __init__(
-        self, body: Any, buffer: LocalBuffer | None, token: Any, caller: threading.Lock | None
+        self, body: Any, buffer: LocalBuffer | None, token: Any, caller: Lock | None
     ) -> None:
         self.body = body
         self.buffer = buffer
@@ -111,14 +109,18 @@ class FrontEnd:
         buffer_limit: bytes of the largest buffer.
     """
 
-    def __init__(self, device: str, slots: int, buffer_bytes: int) -> None:
+    def __init__(self, device: str, slots: int, buffer_bytes: int, runtime: Runtime) -> None:
         self.device = device
         self.slots = slots
         self.buffer_limit = buffer_bytes // 4
         self._pool = Pool(buffer_bytes)
         self._memory = Region(buffer_bytes, name="xenidc-buffers")
         self._wake = new_event()
-        self._lock = threading.Lock()
+        self._runtime = runtime
+        self._answers = what = f"answers of {device}"  # what callers wait for
+        self._leads = runtime.readable(self._wake.fileno(), what)  # what the leader waits on
+        self._drives = runtime.readable(self._wake.fileno(), what)  # what `wait` waits on
+        self._lock = threading.Lock()  # nobody waits while holding it
         self._leader = threading.Lock()
         self._numbers = itertools.count(1)
         self._pending: dict[int, Completion] = {}
@@ -133,7 +135,8 @@ class FrontEnd:
         self._driven = False  # an event loop reaps, so callers do not
         self._ended = self._resent = self._epochs = self._faults = 0
         self._revoke_seconds: list[float] = []
-        self.settled = threading.Event()  # set when it is first open, or has ended
+        self._unsettled = runtime.lock(f"a back end of {device}")  # until it is open, or has ended
+        self._unsettled.acquire()
 
     # --- what a user calls ------------------------------------------------------------------------
 
@@ -191,12 +194,12 @@ class FrontEnd:
             RemoteError: the driver's error.
             ChannelClosed, ChannelFull, DeadlineExceeded, LocalProtocolError: see there.
         """
-        caller = threading.Lock()
+        caller = self._runtime.lock(self._answers)
         caller.acquire()
         request = Completion(body, buffer, None, caller)
         self._enter(request)
         self.push()
-        self._wait(request, None if timeout is None else time.monotonic() + timeout)
+        self._wait(request, None if timeout is None else self._runtime.now() + timeout)
         if request.error is not None:
             raise request.error
         return request.result
@@ -245,6 +248,15 @@ class FrontEnd:
             self._driven = True
             raise_event(self._wake.fileno())  # a leader makes way, and the loop has a first look
         return self._wake.fileno()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until `fileno` is readable, or ``timeout`` seconds have passed: then False.
+
+        For an event loop that has nothing else to wait for. One thread at a time.
+        """
+        if not self._driven:
+            self.fileno()
+        return self._drives.wait(timeout)
 
     def statistics(self) -> Statistics:
         """Figures since the channel was made."""
@@ -346,19 +358,17 @@ class FrontEnd:
                 finally:
                     self._leader.release()
                     self._promote()
-            elif not caller.acquire(timeout=-1 if deadline is None else _left(deadline)):
+            elif not caller.acquire(timeout=-1 if deadline is None else self._left(deadline)):
                 self._abandon(request)
 
     def _lead(self, request: Completion, deadline: float | None) -> None:
-        poller = select.poll()
-        poller.register(self._wake.fileno(), select.POLLIN)
         while True:
             with self._lock:
                 if self._end is None:
                     self._collect()
                 if request.done or self._driven:
                     return
-            if not poller.poll(None if deadline is None else _left(deadline) * 1000):
+            if not self._leads.wait(None if deadline is None else self._left(deadline)):
                 self._abandon(request)
             with self._lock:
                 if self._end is None and not self._driven:
@@ -370,6 +380,9 @@ class FrontEnd:
                 if request.caller is not None and not request.abandoned:
                     _wake(request.caller)
                     return
+
+    def _left(self, deadline: float) -> float:
+        return max(0.0, deadline - self._runtime.now())
 
     def _abandon(self, request: Completion) -> None:
         with self._lock:
@@ -419,7 +432,18 @@ class FrontEnd:
                 link.queue.append(_record(link.epoch, number, request))
         self.push()
         raise_event(self._wake.fileno())  # a leader must look at the new ring, and arm it
-        self.settled.set()
+        self._settle()
+
+    def is_settled_within(self, seconds: float) -> bool:
+        """Whether it is open for the first time, or has ended, within that time. Once."""
+        return self._unsettled.acquire(timeout=max(0.0, seconds))
+
+    def signal_again(self) -> None:
+        """Nothing has come back for long: both sides are to look, whatever became of signals."""
+        with self._lock:
+            if self._link is not None:
+                self._link.channel.send()
+                raise_event(self._wake.fileno())
 
     def hold(self) -> None:
         """The back end is closing: it answers what is in its ring, and nothing more goes there.
@@ -439,7 +463,7 @@ class FrontEnd:
     def take_back(self, spans: list[tuple[int, int]], started: float) -> None:
         """The memory half of the revocation: renew these spans of the buffer memory.
 
-        ``started``: `time.perf_counter` of its first half.
+        ``started``: when its first half began.
 
         What is in flight keeps its contents. A buffer in its holder's hands keeps its pages until
         it is handed over, because the holder may be writing to it now.
@@ -454,7 +478,7 @@ class FrontEnd:
                     held.append(span)
                     buffer.moved = True
             self._memory.renew(spans, keep, held)
-            self._revoke_seconds.append(time.perf_counter() - started)
+            self._revoke_seconds.append(self._runtime.now() - started)
 
     def progress(self) -> tuple[int, int, int] | None:
         """A value that changes whenever the back end does something; None when nothing is due."""
@@ -487,7 +511,7 @@ class FrontEnd:
                 request.error = self._end
                 self._finish(request)
             raise_event(self._wake.fileno())
-        self.settled.set()
+        self._settle()
 
     def dispose(self, *, failed: bool) -> None:
         """Give back memory and descriptors; buffers read zeros from now on.
@@ -499,6 +523,10 @@ class FrontEnd:
             self._memory.close()
             if not failed:
                 self._wake.close()
+
+    def _settle(self) -> None:
+        with self._lock:
+            _wake(self._unsettled)
 
     def _fault(self, link: Link, error: RemoteProtocolError) -> None:
         """The back end is broken: stop listening to it, and have it replaced."""
@@ -513,11 +541,7 @@ def _record(epoch: int, number: int, request: Completion) -> bytes:
     return descriptors.pack_request(epoch, number, request.body, span)
 
 
-def _wake(caller: threading.Lock) -> None:
-    """Under the channel's lock: let the waiting caller go on, now or when it comes to wait."""
+def _wake(caller: Lock) -> None:
+    """Under the channel's lock: let who waits go on, now or when he comes to wait."""
     if caller.locked():
         caller.release()
-
-
-def _left(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic())

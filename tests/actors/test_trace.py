@@ -75,6 +75,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "tells": ("worker", Say("x")),
     "asks": ("worker", Say("x")),
     "timer": (Say("x"),),
+    "ready": (1,),
     "ends": (ExitReason("normal"),),
     "fault": ("crash_before",),
     "preempted": (),
@@ -87,9 +88,10 @@ LINES = """\
      3    1.500 s  a           tells worker Say('x')
      4    2.000 s  a           asks worker Say('x')
      5    2.500 s  a           is due for Say('x')
-     6    3.000 s  a           has ended: normal
-     7    3.500 s  a           fault: crash_before
-     8    4.000 s  a           is preempted"""
+     6    3.000 s  a           finds what it watches ready: 1
+     7    3.500 s  a           has ended: normal
+     8    4.000 s  a           fault: crash_before
+     9    4.500 s  a           is preempted"""
 
 
 def test_every_event_has_its_line() -> None:
