@@ -317,10 +317,11 @@ class Region:
 class Mapping:
     """A grant as its grantee sees it: ``length`` bytes from ``offset`` of the granter's memfd.
 
-    ``handle``: what the hypervisor calls it. The descriptor is only borrowed. `revoked` and `close`
-    may be called at any time and from any thread, also while views are exported. Views that are
-    kept show zeros after `close`, and after `revoked` what the granter left: zeros, or the old
-    snapshot of what was granted read-only (so what was read of it was never torn by us).
+    ``handle``: what the hypervisor calls it. ``usable``: neither closed nor revoked. The descriptor
+    is only borrowed. `revoked` and `close` may be called at any time and from any thread, also while
+    views are exported. Views that are kept show zeros after `close`, and after `revoked` what the
+    granter left: zeros, or the old snapshot of what was granted read-only (so what was read of it
+    was never torn by us).
     """
 
     def __init__(
@@ -332,7 +333,7 @@ class Mapping:
         self._window.lay(fd, 0, span, start, readonly=readonly)
         view = self._window.view[offset - start : offset - start + length]
         self._view = view.toreadonly() if readonly else view
-        self._usable = True
+        self.usable = True
 
     @property
     def view(self) -> memoryview:
@@ -341,17 +342,17 @@ class Mapping:
         Raises:
             GrantRevoked: the mapping was closed, or the granter revoked the grant.
         """
-        if not self._usable:
+        if not self.usable:
             raise GrantRevoked("this grant was revoked or unmapped")
         return self._view
 
     def revoked(self) -> None:
         """The granter took it back: `view` raises from now on."""
-        self._usable = False
+        self.usable = False
 
     def close(self) -> None:
         """Unmap. Idempotent."""
-        self._usable = False
+        self.usable = False
         window, self._window = self._window, None
         if window is not None:
             window.clear()

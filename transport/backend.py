@@ -308,6 +308,8 @@ class BackEndActor(Actor):
             try:
                 result = on_request(Request(body, buffer))
             except Exception as error:  # noqa: BLE001 - the driver's, for the caller
+                if not link.memory.usable:
+                    return  # our doing, not the driver's: it will be asked again
                 answers.append(descriptors.pack_error(epoch, number, error))
             else:
                 if type(result) is Offloaded:
@@ -348,6 +350,8 @@ def _work(
     try:
         record = descriptors.pack_result(link.epoch, number, function(*arguments))
     except BaseException as error:  # noqa: BLE001 - a worker thread has nobody else to tell
+        if not link.memory.usable:
+            return
         record = descriptors.pack_error(link.epoch, number, error)
     try:
         link.answer(record)

@@ -11,7 +11,7 @@ dropped: that the epoch is over is in the mailbox already, and takes back what b
 The watchdog is a deadline, not a poll of the peer: only while requests are in flight, and only when
 nothing at all has come back for ``watchdog`` seconds, it signals both sides once more, in case a
 signal was lost, and complains to the hypervisor, which makes the back end prove that it lives. It
-complains, too, of a back end that does not take up an offer for so long: until there is a ring no
+complains, too, of a back end that does not get connected for so long: until there is a ring no
 request could show that it hangs.
 """
 
@@ -36,7 +36,15 @@ from hypervisor import (
 from transport import descriptors
 from transport.errors import ChannelClosed, DeadlineExceeded
 from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, FrontEnd, Link
-from transport.lifecycle import CLOSED, CLOSING, CONNECTED, FRONT, INITIALISED, UNKNOWN
+from transport.lifecycle import (
+    CLOSED,
+    CLOSING,
+    CONNECTED,
+    FRONT,
+    INITIALISED,
+    INITIALISING,
+    UNKNOWN,
+)
 from transport.ring import page_size
 
 
@@ -84,7 +92,7 @@ class Tick(Message):
 
 
 class Overdue(Message):
-    """The back end of that epoch has had time to take up the offer."""
+    """The back end of that epoch has had time to get connected."""
 
     epoch: int
 
@@ -211,6 +219,7 @@ class FrontEndActor(Actor):
 
     def _prepare(self, said: PeerState) -> None:
         self._epoch = epoch = _Epoch(said.epoch, said.peer, self._guest, self._front)
+        self.after(self._watchdog, Overdue(said.epoch))
         with suppress(HypervisorError):  # it died meanwhile: its end is in our mailbox already
             epoch.grants.append(self._guest.grant_access(said.peer, epoch.ring, readonly=True))
             epoch.grants.append(self._guest.grant_access(said.peer, self._front.memory))
@@ -230,7 +239,6 @@ class FrontEndActor(Actor):
             "slots": self._front.slots,
         }
         self._say(said.epoch, INITIALISED, details, epoch.grants)
-        self.after(self._watchdog, Overdue(said.epoch))
 
     def _open(self, said: PeerState) -> None:
         epoch = self._epoch
@@ -239,9 +247,10 @@ class FrontEndActor(Actor):
         gref = said.details["ring-ref"]
         try:
             epoch.peer = self._guest.map_grant_ref(said.peer, gref)
+            link = Link(said.epoch, epoch.ring, epoch.port, epoch.peer)
         except HypervisorError:
             return  # it died meanwhile, as above
-        self._front.open(Link(said.epoch, epoch.ring, epoch.port, epoch.peer))
+        self._front.open(link)
         self._say(said.epoch, CONNECTED)
 
     def _reset(self, said: PeerState) -> None:
@@ -269,13 +278,14 @@ class FrontEndActor(Actor):
         self.after(self._watchdog, Tick())
 
     def _overdue(self, epoch: int) -> None:
-        if self._state is INITIALISED and self._epoch is not None and self._epoch.number == epoch:
-            text = f"an offer was not taken up within {self._watchdog} s"
+        number = None if self._epoch is None else self._epoch.number
+        if number == epoch and self._state in (INITIALISING, INITIALISED):
+            text = f"it was not connected within {self._watchdog} s"
             self._complain(epoch, text, broken=False)
             self.after(self._watchdog, Overdue(epoch))
 
     def _complain(self, epoch: int, text: str, *, broken: bool) -> None:
-        if self._state not in (INITIALISED, CONNECTED) or self._epoch is None:
+        if self._state not in (INITIALISING, INITIALISED, CONNECTED) or self._epoch is None:
             return
         with suppress(HypervisorError):  # that epoch is over already, which is what we wanted
             self._guest.complain(self._channel, epoch, text, broken=broken)
