@@ -318,10 +318,10 @@ class Mapping:
     """A grant as its grantee sees it: ``length`` bytes from ``offset`` of the granter's memfd.
 
     ``handle``: what the hypervisor calls it. ``usable``: neither closed nor revoked. The descriptor
-    is only borrowed. `revoked` and `close` may be called at any time and from any thread, also while
-    views are exported. Views that are kept show zeros after `close`, and after `revoked` what the
-    granter left: zeros, or the old snapshot of what was granted read-only (so what was read of it
-    was never torn by us).
+    is only borrowed. `revoked` and `close` may be called at any time and from any thread, while
+    views are exported, too. Views that are kept show zeros after `close`, and after `revoked` what
+    the granter left: zeros, or the old snapshot of what was granted read-only (so what was read of
+    it was never torn by us).
     """
 
     def __init__(

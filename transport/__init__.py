@@ -5,27 +5,34 @@ a `FrontEnd`, from `connect`. Requests and answers are msgpack values, bulk data
 buffers.
 """
 
-from transport.backend import BackEnd, BackEndActor, Offloaded, Request
-from transport.buffers import LocalBuffer, RemoteBuffer
+from transport.backend import BackEndActor
+from transport.buffers import BufferPart, LocalBuffer, RemoteBuffer
+from transport.completion import Completion
+from transport.driver import BackEnd, Offloaded, Request
 from transport.endpoint import connect
 from transport.errors import (
     BuffersExhausted,
+    Cancelled,
     ChannelClosed,
     ChannelFull,
     DeadlineExceeded,
     LocalProtocolError,
+    OutcomeUnknown,
     RemoteError,
     RemoteProtocolError,
     TransportError,
 )
-from transport.frontend import Completion, FrontEnd, Statistics
+from transport.frontend import FrontEnd, Statistics
+from transport.journal import OnLoss
 from transport.pool import Pool
-from transport.ring import Incoming, Outgoing, page_size
+from transport.ring import Incoming, Outgoing, page_size, split_page
 
 __all__ = [
     "BackEnd",
     "BackEndActor",
+    "BufferPart",
     "BuffersExhausted",
+    "Cancelled",
     "ChannelClosed",
     "ChannelFull",
     "Completion",
@@ -35,6 +42,8 @@ __all__ = [
     "LocalBuffer",
     "LocalProtocolError",
     "Offloaded",
+    "OnLoss",
+    "OutcomeUnknown",
     "Outgoing",
     "Pool",
     "RemoteBuffer",
@@ -45,4 +54,5 @@ __all__ = [
     "TransportError",
     "connect",
     "page_size",
+    "split_page",
 ]

@@ -1,16 +1,17 @@
-"""The back end: a driver, and the endpoint actor that serves requests with it.
+"""The back end's endpoint actor: runs a driver, and serves every connection to it.
 
-`BackEnd` is what a driver author subclasses; it knows no actor and no ring. `BackEndActor` runs one
-instance of it in a domain. Its one thread waits on its mailbox (peer states, shutdown) and on the
-event channel of every connection, so a request costs one wake-up; answers are published in small
-batches and signalled only when the front end sleeps. Work that blocks goes to worker threads
-(`BackEnd.offload`), which answer by themselves, under the connection's lock. The threads are the
-runtime's: in a simulated machine each piece of work is a stack of its own.
+`BackEndActor` runs one `BackEnd` in a domain. Its one thread waits on its mailbox (peer states,
+shutdown) and on the event channel of every connection, so a request costs one wake-up; answers are
+published in small batches and signalled only when the front end sleeps. Each connection has its
+turn of a few requests, then the next one. Work that blocks goes to worker threads
+(`BackEnd.offload`), which answer by themselves. The threads are the runtime's: in a simulated
+machine each piece of work is a stack of its own.
 
-Nothing of an ended connection runs on: its memory mapping is closed, and a worker that finishes
-later finds the link closed and drops its answer. When either side is closing, what lies in the ring
-at that moment is served still, once, and the ring is not looked at again; an orderly end also waits
-for the workers before it says Closed. What a front end sends later it will send to our successor.
+A driver that spins (`BackEnd.spin`) has the endpoint look at all rings for a moment before it
+sleeps; the mailbox gets its turn at least every millisecond.
+
+Nothing of an ended connection runs on when the next one of that front end begins: its memory is
+unmapped, and while a worker is still at work for it, InitWait is not said.
 
 A front end that breaks the protocol loses its connection, alone.
 """
@@ -18,9 +19,9 @@ A front end that breaks the protocol loses its connection, alone.
 from __future__ import annotations
 
 import logging
-import threading
+import os
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from actors import Actor, Executor, Message
 from hypervisor import (
@@ -38,111 +39,27 @@ from hypervisor import (
     raise_event,
 )
 from transport import descriptors
-from transport.buffers import RemoteBuffer
+from transport.driver import BackEnd, Offloaded, Request
 from transport.errors import RemoteProtocolError
 from transport.lifecycle import BACK, CLOSED, CLOSING, CONNECTED, INIT_WAIT
-from transport.ring import Incoming, Outgoing, page_size
+from transport.ring import page_size
+from transport.serving import Connection
 
 _log = logging.getLogger("transport")
 
 _BATCH = 8  # answers that are published together: small enough to keep both sides busy at once
-_ROUNDS = 4  # ring readings before the mailbox gets its turn
+_ROUNDS = 4  # readings of a ring, before the others and the mailbox have their turn
+_TURN = 64  # requests of each
+_SPIN_TURN = 0.001  # seconds of spinning, before the mailbox has its turn
+
+Front = tuple[int, int]
 
 
-class Request:
-    """One request as the driver sees it: its msgpack body, and its buffer or None."""
+class _Idle(Message):
+    """The last work for an ended connection of that front end is done."""
 
-    __slots__ = ("body", "buffer")
-
-    def __init__(self, body: Any, buffer: RemoteBuffer | None) -> None:
-        self.body = body
-        self.buffer = buffer
-
-
-class Offloaded:
-    """Work for a worker thread; made by `BackEnd.offload`."""
-
-    __slots__ = ("arguments", "function")
-
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.function = function
-        self.arguments = arguments
-
-
-class BackEnd:
-    """Base of drivers. Override `on_request`, and the two others where there is something to do.
-
-    Attributes:
-        workers: how many threads run offloaded work.
-    """
-
-    runner: ClassVar[str] = "transport.backend:BackEndActor"
-    workers: ClassVar[int] = 4
-
-    def on_start(self, *args: Any, **kwargs: Any) -> None:
-        """Open what the driver needs; the arguments are those of `Machine.start`.
-
-        An exception here means that the domain could not start.
-        """
-
-    def on_stop(self) -> None:
-        """Close it again. Called at an orderly end only: never count on it."""
-
-    def on_request(self, request: Request) -> Any:
-        """Serve one request; returns the result, any msgpack value, or `offload`.
-
-        Runs in the endpoint's thread: what takes long belongs into `offload`. An exception is the
-        answer to this request alone: the caller gets it as `RemoteError`. After a crash of the back
-        end, requests that were not answered are served again by its successor.
-        """
-        raise NotImplementedError(f"{type(self).__name__} serves no requests")
-
-    def offload(self, function: Callable[..., Any], *arguments: Any) -> Offloaded:
-        """To be returned by `on_request`: a worker thread calls ``function(*arguments)``, and what
-        that returns or raises is the answer. Other requests are served meanwhile.
-        """
-        return Offloaded(function, arguments)
-
-
-class _Link:
-    """One connection, in one epoch."""
-
-    def __init__(
-        self,
-        front: tuple[int, int],
-        epoch: int,
-        channel: EventChannel,
-        mapped: list[Mapping],
-        ring: Region,
-    ) -> None:
-        self.front = front
-        self.epoch = epoch
-        self.channel = channel
-        self.mapped = mapped
-        self.memory = mapped[1]
-        self.memory_size = len(self.memory.view)
-        self.ring = ring
-        peer = mapped[0].view
-        self.incoming = Incoming(ring.view, peer)
-        self.outgoing = Outgoing(ring.view, peer)
-        self.lock = threading.Lock()
-        self.open = True
-        self.closing = False  # its ring is not looked at any more
-
-    def answer(self, records: bytes) -> None:
-        """Publish answers, from any thread; those of a closed link are dropped.
-
-        Raises:
-            RemoteProtocolError: the front end has more requests in flight than it has slots.
-        """
-        with self.lock:
-            if not self.open:
-                return
-            if len(records) > self.outgoing.room():
-                raise RemoteProtocolError("there are more requests in flight than slots")
-            self.outgoing.write(records)
-            if self.outgoing.publish():
-                self.channel.send()
+    domid: int
+    channel: int
 
 
 class BackEndActor(Actor):
@@ -153,9 +70,13 @@ class BackEndActor(Actor):
         self._guest = guest
         self._driver = program()
         self._args = args
-        self._states: dict[tuple[int, int], XenbusState] = {}  # Closed, unless it is here
-        self._links: dict[tuple[int, int], _Link] = {}
+        self._states: dict[Front, XenbusState] = {}  # Closed, unless it is here
+        self._connections: dict[Front, Connection] = {}
+        self._ending: dict[Front, list[Connection]] = {}  # closed, and still at work
+        self._waiting: dict[Front, int] = {}  # the epoch to say InitWait in when that is over
         self._on_request = guest.interruptible(self._driver.on_request)
+        self._is_idempotent = self._driver.is_idempotent
+        self._spin = 0.0 if self.system.simulation else self._driver.spin
         self._workers: Executor | None = None
 
     def on_start(self) -> None:
@@ -165,195 +86,262 @@ class BackEndActor(Actor):
     def on_stop(self) -> None:
         orderly = self.exit_reason.kind in ("normal", "shutdown")
         if orderly:
-            for link in self._links.values():
-                self._say(link.front, link.epoch, CLOSING)
-            for link in list(self._links.values()):
-                self._finish(link)
+            for connection in self._connections.values():
+                self._say(connection.front, connection.epoch, CLOSING)
+            for connection in list(self._connections.values()):
+                self._finish(connection)
+        for connection in self._connections.values():
+            connection.end_phases()  # which only this thread could go on with
         if self._workers is not None:
             self._workers.shutdown(wait=True)
-        for link in list(self._links.values()):
-            self._drop(link.front)
+        for connection in list(self._connections.values()):
+            self._drop(connection.front)
             if orderly:
-                self._say(link.front, link.epoch, CLOSED, "its back end has ended")
+                self._say(connection.front, connection.epoch, CLOSED, "its back end has ended")
         if orderly:
             self._driver.on_stop()
 
     def on_receive(self, message: Message) -> None:
-        if not isinstance(message, News):
-            raise TypeError(f"a back end does not take {type(message).__name__}")
-        if isinstance(message, MappingRevoked):
-            self._on_revoked(set(message.handles))
-        if not isinstance(message, PeerState):
-            return  # the bus says it too
-        front = (message.front_domid, message.channel)
-        state, actions = BACK[self._states.get(front, CLOSED), XenbusState(message.state)]
+        match message:
+            case PeerState():
+                self._on_peer((message.front_domid, message.channel), message)
+            case MappingRevoked(handles=handles):
+                self._on_revoked(set(handles))
+            case _Idle(domid, channel):
+                self._on_idle((domid, channel))
+            case News():
+                pass  # the bus says it too
+            case _:
+                raise TypeError(f"a back end does not take {type(message).__name__}")
+
+    def _on_peer(self, front: Front, said: PeerState) -> None:
+        state, actions = BACK[self._states.get(front, CLOSED), XenbusState(said.state)]
         if state is not CLOSED:
             self._states[front] = state
         for action in actions:
             if action == "wait":
-                self._say(front, message.epoch, INIT_WAIT)
+                self._waiting[front] = said.epoch
+                self._on_idle(front)
             elif action == "accept":
-                self._accept(front, message)
-            elif action == "finish" and front in self._links:
-                self._finish(self._links[front])
+                self._accept(front, said)
+            elif action == "finish" and front in self._connections:
+                self._finish(self._connections[front])
             elif action == "drop":
                 self._drop(front)
 
-    def _say(
-        self, front: tuple[int, int], epoch: int, state: XenbusState, details: Any = None
-    ) -> None:
+    def _say(self, front: Front, epoch: int, state: XenbusState, details: Any = None) -> None:
         try:
             self._guest.switch(front, epoch, state, details)
         except StaleEpoch:  # what ended it is in our mailbox, or is our own end
             _log.info("front end %s was gone before %s", front, state.label)
 
-    def _accept(self, front: tuple[int, int], message: PeerState) -> None:
-        details = message.details
-        ring_gref, memory_gref = details["ring-ref"], details["buffer-ref"]
-        port, slots = details["event-channel"], details["slots"]
-        port_epoch = details["event-channel-epoch"]
-        guest, peer = self._guest, message.peer
+    # --- the life of a connection ---
+
+    def _accept(self, front: Front, said: PeerState) -> None:
+        details, guest, peer = said.details, self._guest, said.peer
+        slots = details["slots"]
         ring = Region(
-            page_size(slots * descriptors.RECORD_LIMIT), name="xenidc-ring", readonly_to_peers=True
+            page_size(slots, descriptors.RECORD_LIMIT), name="xenidc-ring", readonly_to_peers=True
         )
         mapped: list[Mapping] = []
         channel: EventChannel | None = None
         try:
-            mapped.append(guest.map_grant_ref(peer, ring_gref))
-            mapped.append(guest.map_grant_ref(peer, memory_gref))
-            channel = guest.bind_interdomain(peer, port, port_epoch)
+            mapped.append(guest.map_grant_ref(peer, details["ring-ref"]))
+            mapped.append(guest.map_grant_ref(peer, details["buffer-ref"]))
+            channel = guest.bind_interdomain(
+                peer, details["event-channel"], details["event-channel-epoch"]
+            )
             gref = guest.grant_access(peer, ring, readonly=True)
-            link = _Link(front, message.epoch, channel, mapped, ring)
-            self._links[front] = link
-            guest.switch(front, message.epoch, CONNECTED, {"ring-ref": gref}, grants=[gref])
+            connection = Connection(
+                front,
+                said.epoch,
+                channel,
+                mapped[0],
+                mapped[1],
+                ring,
+                slots,
+                self.system.runtime,
+            )
+            answer = {"ring-ref": gref, "idempotent": self._driver.idempotent}
+            guest.switch(front, said.epoch, CONNECTED, answer, grants=[gref])
         except IllegalTransition:
             raise
         except HypervisorError as error:  # it died while it connected; its CLOSED is on its way
             _log.info("front end %s went away while it connected: %s", front, error)
-            if front in self._links:
-                self._close(self._links.pop(front))
-            else:
-                for mapping in mapped:
-                    guest.unmap_grant_ref(mapping)
-                if channel is not None:
-                    guest.close_port(channel)
-                guest.release(ring)
+            self._give_back(mapped, channel, ring)
             return
-        self.watch(channel.fileno(), lambda: self._on_event(link))
+        self._connections[front] = connection
+        self.watch(channel.fileno(), lambda: self._on_event(connection))
+
+    def _give_back(self, mapped: list[Mapping], channel: EventChannel | None, ring: Region) -> None:
+        for mapping in mapped:
+            self._guest.unmap_grant_ref(mapping)
+        if channel is not None:
+            self._guest.close_port(channel)
+        self._guest.release(ring)
 
     def _on_revoked(self, handles: set[int]) -> None:
         """Somebody took a connection's memory: it is over, and there may be another."""
-        for front, link in list(self._links.items()):
-            if not handles.isdisjoint(mapping.handle for mapping in link.mapped):
+        for front, connection in list(self._connections.items()):
+            if not handles.isdisjoint((connection.pages.handle, connection.memory.handle)):
                 self._drop(front)
-                self._say(front, link.epoch, CLOSED, "its memory was revoked")
+                self._say(front, connection.epoch, CLOSED, "its memory was revoked")
 
-    def _finish(self, link: _Link) -> None:
+    def _on_idle(self, front: Front) -> None:
+        """Say InitWait, once nothing of an earlier connection runs."""
+        ending = [each for each in self._ending.pop(front, []) if not each.idle]
+        if ending:
+            self._ending[front] = ending
+        elif front in self._waiting:
+            self._say(front, self._waiting.pop(front), INIT_WAIT)
+
+    def _finish(self, connection: Connection) -> None:
         """Serve what lies in its ring, once, and look no more."""
-        self._stop_watching(link)
+        self._stop_watching(connection)
         try:
-            records = link.incoming.read()
-            if records:
-                self._serve(link, descriptors.unpack(records))
+            while connection.read():
+                self._serve(connection)
         except RemoteProtocolError as error:
-            self._refuse(link, error)
+            self._refuse(connection, error)
 
-    def _stop_watching(self, link: _Link) -> None:
-        if not link.closing:
-            link.closing = True
-            self.unwatch(link.channel.fileno())
+    def _stop_watching(self, connection: Connection) -> None:
+        if not connection.closing:
+            connection.closing = True
+            self.unwatch(connection.channel.fileno())
 
-    def _drop(self, front: tuple[int, int]) -> None:
+    def _drop(self, front: Front) -> None:
         self._states.pop(front, None)
-        link = self._links.pop(front, None)
-        if link is not None:
-            self._stop_watching(link)
-            self._close(link)
+        self._waiting.pop(front, None)
+        connection = self._connections.pop(front, None)
+        if connection is not None:
+            self._stop_watching(connection)
+            connection.close()
+            if not connection.idle:
+                self._ending.setdefault(front, []).append(connection)
+            self._give_back(
+                [connection.pages, connection.memory], connection.channel, connection.ring
+            )
+            if self._spin:
+                for other in self._connections.values():
+                    raise_event(other.channel.fileno())  # it may have been that one's turn to spin
 
-    def _close(self, link: _Link) -> None:
-        with link.lock:
-            link.open = False
-        for mapping in link.mapped:
-            self._guest.unmap_grant_ref(mapping)
-        self._guest.close_port(link.channel)
-        self._guest.release(link.ring)
+    def _refuse(self, connection: Connection, error: RemoteProtocolError) -> None:
+        _log.error("front end %s broke the protocol: %s", connection.front, error)
+        self._drop(connection.front)
+        self._say(connection.front, connection.epoch, CLOSED, ["refused", str(error)])
 
-    def _on_event(self, link: _Link) -> None:
-        link.channel.consume()
+    # --- requests ---
+
+    def _on_event(self, connection: Connection) -> None:
+        connection.channel.consume()
+        if not self._spin:
+            self._serve_turn(connection)
+        elif self._look_around():
+            raise_event(connection.channel.fileno())  # nobody was asked to signal: look again
+        else:
+            for each in list(self._connections.values()):
+                self._serve_turn(each)
+
+    def _look_around(self) -> bool:
+        """Serve all connections as long as requests come quickly; whether they still do."""
+        now = self.system.now
+        started = now()
+        until = started + self._spin
+        while (at := now()) < until:
+            if at - started > _SPIN_TURN:
+                return True
+            looked = [self._look(each) for each in list(self._connections.values())]
+            if any(looked):
+                until = now() + self._spin
+            else:
+                os.sched_yield()
+        return False
+
+    def _look(self, connection: Connection) -> bool:
+        """Serve a few of its requests, without being signalled; whether there were any."""
+        try:
+            if not connection.read():
+                return False
+            self._serve(connection)
+        except RemoteProtocolError as error:
+            self._refuse(connection, error)
+        return True
+
+    def _serve_turn(self, connection: Connection) -> None:
+        """Serve a few of its requests, and have it signal the next, or be looked at again."""
         try:
             for _ in range(_ROUNDS):
-                records = link.incoming.read()
-                if records:
-                    self._serve(link, descriptors.unpack(records))
-                elif not link.incoming.arm():
+                if connection.read():
+                    self._serve(connection)
+                elif not connection.incoming.arm():
                     return
         except RemoteProtocolError as error:
-            self._refuse(link, error)
+            self._refuse(connection, error)
             return
-        raise_event(link.channel.fileno())  # there may be more, after the mailbox had its turn
+        raise_event(connection.channel.fileno())  # there is more, when the others had a turn
 
-    def _refuse(self, link: _Link, error: RemoteProtocolError) -> None:
-        _log.error("front end %s broke the protocol: %s", link.front, error)
-        self._drop(link.front)
-        self._say(link.front, link.epoch, CLOSED, ["refused", str(error)])
-
-    def _serve(self, link: _Link, requests: list[Any]) -> None:
-        epoch, memory, size = link.epoch, link.memory, link.memory_size
-        on_request = self._on_request
+    def _serve(self, connection: Connection) -> None:
+        epoch, on_request, is_idempotent = connection.epoch, self._on_request, self._is_idempotent
+        idempotent = self._driver.idempotent
         answers: list[bytes] = []
-        for record in requests:
-            said, number, body, buffer = _checked(record, memory, size)
-            if said != epoch:
-                raise RemoteProtocolError(f"a request of epoch {said!r:.80} in epoch {epoch}")
+        for _ in range(min(_TURN, len(connection.backlog))):
+            found = connection.next()
+            if found is None:
+                continue
+            number, request = found
+            repeatable = False
             try:
-                result = on_request(Request(body, buffer))
+                repeatable = idempotent or is_idempotent(request.body)
+                if not repeatable:
+                    connection.journal.begin(number)
+                result = on_request(request)
             except Exception as error:  # noqa: BLE001 - the driver's, for the caller
-                if not link.memory.usable:
+                if not connection.memory.usable:
                     return  # our doing, not the driver's: it will be asked again
                 answers.append(descriptors.pack_error(epoch, number, error))
             else:
                 if type(result) is Offloaded:
-                    function = self._guest.interruptible(result.function)
-                    self._pool().submit(_work, link, number, function, result.arguments)
+                    self._offload(connection, number, request, result)
                     continue
                 answers.append(descriptors.pack_result(epoch, number, result))
-            if len(answers) == _BATCH:
-                link.answer(b"".join(answers))
+            if len(answers) == _BATCH or not repeatable:
+                connection.publish(b"".join(answers))
                 answers.clear()
         if answers:
-            link.answer(b"".join(answers))
+            connection.publish(b"".join(answers))
 
-    def _pool(self) -> Executor:
+    def _offload(
+        self, connection: Connection, number: int, request: Request, work: Offloaded
+    ) -> None:
         if self._workers is None:
             self._workers = self.system.runtime.executor(self._driver.workers, "worker")
-        return self._workers
+        connection.begin(number, request)
+        function = self._guest.interruptible(work.function)
+        self._workers.submit(self._work, connection, number, request, function, work.arguments)
 
-
-def _checked(record: Any, memory: Mapping, size: int) -> tuple[Any, int, Any, RemoteBuffer | None]:
-    """The parts of a request; plain comparisons, because every request passes here."""
-    fields = len(record) if type(record) is tuple else 0
-    if fields not in (3, 5) or type(record[1]) is not int:
-        raise RemoteProtocolError(f"a request is {record!r:.80}")
-    if fields == 3:
-        return (*record, None)
-    said, number, body, start, length = record
-    if type(start) is not int or type(length) is not int:
-        raise RemoteProtocolError(f"a request is {record!r:.80}")
-    if start < 0 or length < 0 or start + length > size:
-        raise RemoteProtocolError(f"a buffer of {length} bytes at {start}")
-    return said, number, body, RemoteBuffer(memory, start, length)
-
-
-def _work(
-    link: _Link, number: int, function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
-    try:
-        record = descriptors.pack_result(link.epoch, number, function(*arguments))
-    except BaseException as error:  # noqa: BLE001 - a worker thread has nobody else to tell
-        if not link.memory.usable:
+    def _work(
+        self,
+        connection: Connection,
+        number: int,
+        request: Request,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        """In a worker thread."""
+        answer: bytes | None = None
+        if request.cancelled:
+            answer = descriptors.pack_cancelled(connection.epoch, number)
+        elif connection.is_open:
+            try:
+                result = function(*arguments)
+                answer = descriptors.pack_result(connection.epoch, number, result)
+            except BaseException as error:  # noqa: BLE001 - there is nobody else to tell
+                if connection.wants_errors:
+                    answer = descriptors.pack_error(connection.epoch, number, error)
+        try:
+            last = connection.end(number, answer)
+        except RemoteProtocolError as error:
+            _log.error("front end %s broke the protocol: %s", connection.front, error)
             return
-        record = descriptors.pack_error(link.epoch, number, error)
-    try:
-        link.answer(record)
-    except RemoteProtocolError as error:
-        _log.error("front end %s broke the protocol: %s", link.front, error)
+        if last:
+            self.ref.tell(_Idle(*connection.front), control=True)

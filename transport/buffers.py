@@ -10,11 +10,33 @@ flight; the holder's again afterwards. Only the holder writes to it.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from transport.errors import LocalProtocolError
 
 if TYPE_CHECKING:
     from hypervisor import Mapping
     from transport.frontend import FrontEnd
+
+
+Bytes = Any
+"""Contiguous memory: bytes, a memoryview, an array of numpy..."""
+
+
+def bytes_of(memory: Bytes | None, *, writable: bool = False) -> memoryview:
+    """A view of its bytes; of nothing an empty one.
+
+    Raises:
+        LocalProtocolError: it is no contiguous memory, or cannot be written.
+    """
+    try:
+        view = memoryview(b"" if memory is None else memory)
+        flat = view if view.format == "B" and view.ndim == 1 else view.cast("B")
+    except (TypeError, ValueError) as error:
+        raise LocalProtocolError(f"that is no contiguous memory: {error}") from error
+    if writable and memory is not None and flat.readonly:
+        raise LocalProtocolError("what is to receive cannot be written")
+    return flat
 
 
 class LocalBuffer:
@@ -30,6 +52,22 @@ class LocalBuffer:
         self.in_flight = 0  # requests that carry it now
         self.moved = False  # its pages are still those of an epoch that is over
         self.released = False
+
+    @property
+    def owner(self) -> LocalBuffer:
+        """Itself; see `BufferPart`."""
+        return self
+
+    def __getitem__(self, part: slice) -> BufferPart:
+        """A part of it, as ``buffer[100:200]``, to be submitted in its place.
+
+        Raises:
+            ValueError: the slice has a step.
+        """
+        start, stop, step = part.indices(self.size)
+        if step != 1:
+            raise ValueError("a part of a buffer is in one piece")
+        return BufferPart(self, start, max(0, stop - start))
 
     def release(self) -> None:
         """Give it back to the channel, at the latest when the requests with it have ended.
@@ -48,6 +86,18 @@ class LocalBuffer:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+class BufferPart:
+    """``size`` bytes from ``offset`` of a buffer, which it keeps in flight while it is."""
+
+    __slots__ = ("owner", "size", "start", "view")
+
+    def __init__(self, owner: LocalBuffer, offset: int, size: int) -> None:
+        self.owner = owner
+        self.start = owner.start + offset
+        self.size = size
+        self.view = owner.view[offset : offset + size]
 
 
 class RemoteBuffer:

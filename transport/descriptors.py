@@ -1,7 +1,20 @@
-"""The records in the rings: one request or one response, as a msgpack array.
+"""The records in the rings: msgpack arrays, each of one request, answer, or word in between.
 
-Pure. A request is ``[epoch, id, body]``, or ``[epoch, id, body, start, length]`` with a buffer. A
-response is ``[epoch, id, OK, result]`` or ``[epoch, id, FAILED, [error, text, errno, traceback]]``.
+Pure. ``[epoch, number, ...]`` begins every record. From the front end:
+
+    [epoch, number, body]                                a request
+    [epoch, number, body, start, length]                 with a buffer
+    [epoch, number, body, [start, length, ...]]          with several
+    [epoch, number, body, start, length, send, receive]  with a stream of so many bytes each way,
+                                                         through a chunk of buffer memory
+    [epoch, -number, count]                              a data phase of its stream is done
+    [epoch, -number]                                     its caller has no use for it any more
+
+From the back end, ``[epoch, number, status, value]``: OK and the result; FAILED and [error, text,
+errno, traceback]; CANCELLED and nil; PULL and how many bytes of the stream it wants in the chunk at
+most; PUSH and how many bytes of the chunk are the stream's. After a PULL or PUSH comes the front
+end's word that it is done, before there is another.
+
 Whoever decodes gets bytes that were copied out of shared memory, checks everything, and says
 `RemoteProtocolError` for what no correct peer writes.
 """
@@ -9,35 +22,47 @@ Whoever decodes gets bytes that were copied out of shared memory, checks everyth
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped, unused-ignore]
 
 from transport.errors import LocalProtocolError, RemoteError, RemoteProtocolError
 
-OK, FAILED = 0, 1
-RECORD_LIMIT = 1024  # bytes of a record; a ring holds this much for each slot of its channel
+OK, FAILED, CANCELLED, PULL, PUSH = range(5)
+RECORD_LIMIT = 1024  # bytes; a ring holds this much for each slot of its channel
+_WORD_LIMIT = 32  # bytes of the other words
+# Beside a request there may be one word of either kind, and one about the slot's last user.
+REQUEST_LIMIT = RECORD_LIMIT - 4 * _WORD_LIMIT
+ANSWER_LIMIT = RECORD_LIMIT - _WORD_LIMIT
 _TRACEBACK_LIMIT = 500  # characters, so that an error fits into a record whatever it says
 _TEXT_LIMIT = 200
 _NIL = msgpack.packb(None)
 
 
-def pack_request(epoch: int, number: int, body: Any, span: tuple[int, int] | None) -> bytes:
-    """A request as a record.
+def pack_request(epoch: int, number: int, body: Any, *where: int | Sequence[int]) -> bytes:
+    """A request as a record; ``where`` as above.
 
     Raises:
         LocalProtocolError: the body is no msgpack value, or too large.
     """
     try:
-        if span is None:
-            record = msgpack.packb((epoch, number, body))
-        else:
-            record = msgpack.packb((epoch, number, body, *span))
+        record = msgpack.packb((epoch, number, body, *where))
     except (TypeError, ValueError, OverflowError) as error:
         raise LocalProtocolError(f"a request's body cannot be sent: {error}") from error
-    if len(record) > RECORD_LIMIT:
-        raise LocalProtocolError(f"a request has {len(record)} bytes, more than {RECORD_LIMIT}")
+    if len(record) > REQUEST_LIMIT:
+        raise LocalProtocolError(f"a request has {len(record)} bytes, more than {REQUEST_LIMIT}")
     return bytes(record)
+
+
+def pack_phase_done(epoch: int, number: int, count: int) -> bytes:
+    """``count`` bytes of the stream were moved."""
+    return bytes(msgpack.packb((epoch, -number, count)))
+
+
+def pack_cancel(epoch: int, number: int) -> bytes:
+    """The request's caller has no use for it any more."""
+    return bytes(msgpack.packb((epoch, -number)))
 
 
 def pack_result(epoch: int, number: int, result: Any) -> bytes:
@@ -46,8 +71,8 @@ def pack_result(epoch: int, number: int, result: Any) -> bytes:
         record = bytes(msgpack.packb((epoch, number, OK, result)))
     except (TypeError, ValueError, OverflowError) as error:
         return pack_error(epoch, number, LocalProtocolError(f"a result cannot be sent: {error}"))
-    if len(record) > RECORD_LIMIT:
-        text = f"a result has {len(record)} bytes, more than {RECORD_LIMIT}"
+    if len(record) > ANSWER_LIMIT:
+        text = f"a result has {len(record)} bytes, more than {ANSWER_LIMIT}"
         return pack_error(epoch, number, LocalProtocolError(text))
     return record
 
@@ -59,6 +84,16 @@ def pack_error(epoch: int, number: int, error: BaseException) -> bytes:
     text = _ascii(str(error))[:_TEXT_LIMIT]
     name = _ascii(type(error).__name__)[:_TEXT_LIMIT]
     return bytes(msgpack.packb((epoch, number, FAILED, (name, text, errno, trace))))
+
+
+def pack_cancelled(epoch: int, number: int) -> bytes:
+    """The request was not begun, because of its caller's word."""
+    return bytes(msgpack.packb((epoch, number, CANCELLED, None)))
+
+
+def pack_phase(epoch: int, number: int, status: int, count: int) -> bytes:
+    """``status``: PULL or PUSH."""
+    return bytes(msgpack.packb((epoch, number, status, count)))
 
 
 def _ascii(text: str) -> str:

@@ -35,7 +35,7 @@ from hypervisor import (
 )
 from transport import descriptors
 from transport.errors import ChannelClosed, DeadlineExceeded
-from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, FrontEnd, Link
+from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, DEFAULT_SPIN, FrontEnd, Link
 from transport.lifecycle import (
     CLOSED,
     CLOSING,
@@ -55,6 +55,7 @@ def connect(
     timeout: float = 10.0,
     slots: int = DEFAULT_SLOTS,
     buffer_bytes: int = DEFAULT_BUFFER_BYTES,
+    spin: float = DEFAULT_SPIN,
 ) -> FrontEnd:
     """Open a channel to ``device``, which may be started before or after.
 
@@ -63,14 +64,17 @@ def connect(
         slots: requests in flight at most, a power of two.
         buffer_bytes: memory for buffers, a power of two of at least 16 KiB; all of it is reserved
         now.
+        spin: seconds that a caller looks for its answer before it sleeps, while that pays.
 
     Raises:
         DeadlineExceeded: no back end came in time; nothing is left.
         ChannelClosed: the back end has been given up.
     """
-    front = FrontEnd(device, slots, buffer_bytes, machine.system.runtime)
+    system = machine.system
+    spin = 0.0 if system.simulation else spin
+    front = FrontEnd(device, slots, buffer_bytes, system.runtime, spin)
     channel = machine.next_channel()
-    machine.system.start(
+    system.start(
         FrontEndActor, front, machine, channel, machine.watchdog, name=f"{device}-{channel}"
     )
     if not front.is_settled_within(timeout):
@@ -89,6 +93,10 @@ class Busy(Message):
 
 class Tick(Message):
     """The watchdog's deadline has come."""
+
+
+class Drive(Message):
+    """Reap for all from now on."""
 
 
 class Overdue(Message):
@@ -111,7 +119,7 @@ class _Epoch:
         self.number = number
         self.back = back
         self.ring = Region(
-            page_size(front.slots * descriptors.RECORD_LIMIT),
+            page_size(front.slots, descriptors.RECORD_LIMIT),
             name="xenidc-ring",
             readonly_to_peers=True,
         )
@@ -147,6 +155,7 @@ class FrontEndActor(Actor):
         self._state = CLOSED
         self._epoch: _Epoch | None = None
         self._seen: Any = None
+        self._drives = False
 
     def on_start(self) -> None:
         ref = self.ref
@@ -154,6 +163,7 @@ class FrontEndActor(Actor):
             ref.stop,
             lambda: ref.tell(Busy()),
             lambda epoch, text: ref.tell(Fault(epoch, text), control=True),
+            lambda: ref.tell(Drive(), control=True),
         )
         self._machine.register(self._channel, ref)
         self._guest.connect(self.device, self._channel)
@@ -170,6 +180,8 @@ class FrontEndActor(Actor):
             self._say(epoch.number, CLOSED)
         self._guest.disconnect(self._channel)
         self._machine.unregister(self._channel)
+        if self._drives:
+            self.unwatch(self._front.wake.fileno())
         self._guest.withdraw_all(self._front.memory)
         self._front.dispose(failed=failed)
 
@@ -188,6 +200,8 @@ class FrontEndActor(Actor):
             case Busy():
                 self._seen = None
                 self.after(self._watchdog, Tick())
+            case Drive():
+                self._drive()
             case Tick():
                 self._tick()
             case Overdue(epoch):
@@ -196,6 +210,11 @@ class FrontEndActor(Actor):
                 self._complain(epoch, text, broken=True)
             case _:
                 raise TypeError(f"a front end does not take {type(message).__name__}")
+
+    def _drive(self) -> None:
+        if not self._drives:
+            self._drives = True
+            self.watch(self._front.wake.fileno(), self._front.on_signal)
 
     def _on_peer(self, said: PeerState) -> None:
         if self._state is UNKNOWN:
@@ -247,7 +266,14 @@ class FrontEndActor(Actor):
         gref = said.details["ring-ref"]
         try:
             epoch.peer = self._guest.map_grant_ref(said.peer, gref)
-            link = Link(said.epoch, epoch.ring, epoch.port, epoch.peer)
+            link = Link(
+                said.epoch,
+                epoch.ring,
+                epoch.port,
+                epoch.peer,
+                self._front.slots,
+                idempotent=said.details["idempotent"] is True,
+            )
         except HypervisorError:
             return  # it died meanwhile, as above
         self._front.open(link)
@@ -255,7 +281,7 @@ class FrontEndActor(Actor):
 
     def _reset(self, said: PeerState) -> None:
         started = self.system.now()
-        self._front.detach()
+        self._front.lose()
         epoch, self._epoch = self._epoch, None
         assert epoch is not None
         self._front.take_back(epoch.take_back(), started)

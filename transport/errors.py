@@ -35,6 +35,17 @@ class RemoteError(TransportError):
         self.traceback = traceback
 
 
+class OutcomeUnknown(TransportError):
+    """The back end was lost with the request, which may have been done, or in part, or not at all.
+
+    It was not sent again: its operation is not declared to be idempotent, or the caller forbade it.
+    """
+
+
+class Cancelled(TransportError):
+    """The request was cancelled before the driver began it: nothing of it was done."""
+
+
 class ChannelClosed(TransportError):
     """The channel has ended for good; whether the work of an open request was done is not known."""
 

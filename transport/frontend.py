@@ -1,71 +1,55 @@
 """The front end: what a user of a device holds, from any thread.
 
-`FrontEnd` keeps every request that has not been answered, in the order of submission, and the
-buffer memory; both outlive the back end. While a `_Link` to a back end stands, requests go into
-its ring. When the back end dies, `reset` takes the memory back; when the next one is connected,
-`open` sends everything that is pending again, in order, in the new epoch. The life cycle is driven
-by the endpoint actor in endpoint.py; the face here never waits for it.
+`FrontEnd` keeps every request that has not been answered (pending.py), and the buffer memory; both
+outlive the back end. While a `Link` to a back end stands, requests go into its ring. When the back
+end dies, `lose` takes the answers that it left and settles the rest, and `take_back` takes the
+memory; when the next one is connected, `open` sends again what is pending, in order, in the new
+epoch. The life cycle is driven by the endpoint actor in endpoint.py; the face here never waits
+for it.
 
 Who wakes whom: the back end signals one eventfd, the same for the channel's whole life (`fileno`).
-Either an event loop selects it and calls `reap`; or threads are in `call`: the first of them
-becomes the leader, which waits on the eventfd and reaps for all, and when its own answer is there
-it wakes another to lead. A request's answer therefore costs its caller one wake-up. One lock guards
-the state; nobody waits while holding it.
+Either an event loop selects it and calls `reap`; or the endpoint actor does (from the first
+`future` on); or threads are in `call`, and take turns at it (waiting.py). One lock guards the
+state; nobody waits while holding it.
 
-Corner case: once an event loop drives the channel (`fileno` was called), nobody else waits on the
-eventfd: callers in other threads are woken by the loop's `reap`, and the loop itself must not
-`call`.
+Corner case: once somebody drives the channel (`fileno` or `future` was called), nobody else waits
+on the eventfd: callers in other threads are woken by the driver's `reap`, and the driver itself
+must not `call`, but by polling.
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from actors import Fd, Lock, Runtime
+from actors import Fd, Future, Lock, Runtime
 from hypervisor import EventChannel, Mapping, Region, clear_event, new_event, raise_event
 from transport import descriptors
-from transport.buffers import LocalBuffer
+from transport.buffers import BufferPart, Bytes, LocalBuffer, bytes_of
+from transport.completion import Completion
 from transport.errors import (
+    Cancelled,
     ChannelClosed,
     ChannelFull,
     DeadlineExceeded,
     RemoteProtocolError,
 )
+from transport.journal import Journal, OnLoss, Reached
+from transport.pending import Pending
 from transport.pool import Pool
-from transport.ring import Incoming, Outgoing
+from transport.ring import Incoming, Outgoing, split_page
+from transport.stream import CHUNK, Stream
+from transport.waiting import Waiting, wake
+
+Submitted = LocalBuffer | BufferPart | Iterable[LocalBuffer | BufferPart] | None
+"""What a request can carry: a buffer, a part of one, several, or none."""
 
 DEFAULT_SLOTS = 512
+DEFAULT_SPIN = 50e-6
 DEFAULT_BUFFER_BYTES = 16 << 20
-
-
-class Completion:
-    """A request, from its submission to its end; after the end it has a result or an error.
-
-    Attributes:
-        token: whatever was given to `submit`.
-        body, buffer: what was submitted.
-        result: the driver's result, when ``error`` is None.
-        error: RemoteError or ChannelClosed, else None.
-    """
-
-    __slots__ = ("abandoned", "body", "buffer", "caller", "done", "error", "result", "token")
-
-    def __init__(
-        self, body: Any, buffer: LocalBuffer | None, token: Any, caller: Lock | None
-    ) -> None:
-        self.body = body
-        self.buffer = buffer
-        self.token = token
-        self.caller = caller  # locked while its `call` waits; None for submitted requests
-        self.done = False
-        self.abandoned = False
-        self.result: Any = None
-        self.error: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -75,16 +59,20 @@ class Statistics:
     Attributes:
         requests: ended requests.
         resent: requests that were sent again to a new back end.
+        unknown: requests that ended in `OutcomeUnknown`.
         epochs: connections that were opened.
         in_flight: requests that have not ended.
+        free_bytes: of buffer memory.
         revoke_seconds: for each back end that went, how long taking the memory back took.
         faults: back ends that broke the protocol.
     """
 
     requests: int
     resent: int
+    unknown: int
     epochs: int
     in_flight: int
+    free_bytes: int
     revoke_seconds: list[float]
     faults: int
 
@@ -92,13 +80,39 @@ class Statistics:
 class Link:
     """One connection to one back end, in one epoch."""
 
-    def __init__(self, epoch: int, ring: Region, channel: EventChannel, peer_page: Mapping) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        ring: Region,
+        channel: EventChannel,
+        peer_page: Mapping,
+        slots: int,
+        *,
+        idempotent: bool,
+    ) -> None:
         self.epoch = epoch
         self.channel = channel
-        self.incoming = Incoming(ring.view, peer_page.view)
-        self.outgoing = Outgoing(ring.view, peer_page.view)
+        ours, _ = split_page(ring.view, slots, descriptors.RECORD_LIMIT)
+        theirs, journal = split_page(peer_page.view, slots, descriptors.RECORD_LIMIT)
+        self.incoming = Incoming(ours, theirs)
+        self.outgoing = Outgoing(ours, theirs)
+        self._journal = Journal(journal, slots)
+        self._idempotent = idempotent
         self.queue: list[bytes] = []
         self.closing = False  # nothing more goes into its ring
+        self.broken = False  # and nothing that comes out of it is believed
+
+    def begun(self, number: int) -> bool:
+        """Whether that request may have been begun, and may not be done twice."""
+        return not self._idempotent and (self.broken or self._journal.begun(number))
+
+    def show(self) -> None:
+        """Show the back end what is queued, with one signal at most."""
+        if self.queue and not self.closing:
+            self.outgoing.write(b"".join(self.queue))
+            self.queue.clear()
+            if self.outgoing.publish():
+                self.channel.send()
 
 
 class FrontEnd:
@@ -109,7 +123,9 @@ class FrontEnd:
         buffer_limit: bytes of the largest buffer.
     """
 
-    def __init__(self, device: str, slots: int, buffer_bytes: int, runtime: Runtime) -> None:
+    def __init__(
+        self, device: str, slots: int, buffer_bytes: int, runtime: Runtime, spin: float
+    ) -> None:
         self.device = device
         self.slots = slots
         self.buffer_limit = buffer_bytes // 4
@@ -117,23 +133,23 @@ class FrontEnd:
         self._memory = Region(buffer_bytes, name="xenidc-buffers")
         self._wake = new_event()
         self._runtime = runtime
-        self._answers = what = f"answers of {device}"  # what callers wait for
-        self._leads = runtime.readable(self._wake.fileno(), what)  # what the leader waits on
-        self._drives = runtime.readable(self._wake.fileno(), what)  # what `wait` waits on
+        self._drives = runtime.readable(self._wake.fileno(), f"answers of {device}")
         self._lock = threading.Lock()  # nobody waits while holding it
-        self._leader = threading.Lock()
-        self._numbers = itertools.count(1)
-        self._pending: dict[int, Completion] = {}
+        self._waiting = Waiting(self, runtime, self._wake.fileno(), f"answers of {device}", spin)
+        self._for_slots: list[Lock] = []  # callers that wait for one
+        self._pending = Pending(device, slots)
         self._finished: list[Completion] = []
-        self._buffers: set[LocalBuffer] = set()
+        self._called_back: list[Completion] = []  # ended; their callbacks are still to be called
+        self._buffers: dict[int, LocalBuffer] = {}  # by where they start
         self._link: Link | None = None
         self._end: ChannelClosed | None = None
         self._stop: Callable[[], None] = self.end  # the endpoint puts its own orderly stop here
         self._on_busy: Callable[[], None] = lambda: None
         self._on_fault: Callable[[int, str], None] = lambda _epoch, _text: None
+        self._on_drive: Callable[[], None] = lambda: None
         self._busy = False
-        self._driven = False  # an event loop reaps, so callers do not
-        self._ended = self._resent = self._epochs = self._faults = 0
+        self._endpoint_drives = False
+        self._ended = self._resent = self._unknown = self._epochs = self._faults = 0
         self._revoke_seconds: list[float] = []
         self._unsettled = runtime.lock(f"a back end of {device}")  # until it is open, or has ended
         self._unsettled.acquire()
@@ -154,7 +170,7 @@ class FrontEnd:
     @property
     def credits(self) -> int:
         """How many more requests can be submitted now."""
-        return self.slots - len(self._pending)
+        return self._pending.credits
 
     def buffer(self, size: int) -> LocalBuffer:
         """A buffer of ``size`` bytes in memory that the back end sees.
@@ -171,7 +187,7 @@ class FrontEnd:
                 raise self._end
             start = self._pool.take(size)
             buffer = LocalBuffer(self, start, size, self._memory.view[start : start + size])
-            self._buffers.add(buffer)
+            self._buffers[start] = buffer
             return buffer
 
     def release(self, buffer: LocalBuffer) -> None:
@@ -183,47 +199,143 @@ class FrontEnd:
                     self._free(buffer)
 
     def call(
-        self, body: Any, buffer: LocalBuffer | None = None, *, timeout: float | None = None
+        self,
+        body: Any,
+        buffer: Submitted = None,
+        *,
+        send: Bytes | None = None,
+        receive: Bytes | None = None,
+        timeout: float | None = None,
+        wait: str = "spin",
+        on_loss: OnLoss = OnLoss.SETTLE,
     ) -> Any:
         """Make a request and wait for its result; restarts of the back end go unnoticed.
 
         Args:
+            body: any msgpack value, up to about 900 bytes.
+            buffer: whose pages the driver gets to see; or several, in order.
+            send, receive: memory of any size that is not in a buffer, for the driver to pull from
+                and to push to in data phases. It is copied. With either there is no ``buffer``.
             timeout: seconds; None waits as long as the supervisor keeps restarting the back end.
+                The driver is told when the caller has gone.
+            wait: "sleep" at once; "spin" for a moment before, if answers have come so quickly
+                lately; or "poll": never sleep, which signals nobody and is for short operations.
+            on_loss: what shall become of the request if its back end is lost.
 
         Raises:
             RemoteError: the driver's error.
-            ChannelClosed, ChannelFull, DeadlineExceeded, LocalProtocolError: see there.
+            OutcomeUnknown: the back end was lost, and the request was not sent again.
+            DeadlineExceeded: the request may or may not be done later.
+            BuffersExhausted: there is no memory for a stream's chunk.
+            ChannelClosed, LocalProtocolError: see there.
         """
-        caller = self._runtime.lock(self._answers)
-        caller.acquire()
-        request = Completion(body, buffer, None, caller)
-        self._enter(request)
+        if wait not in ("sleep", "spin", "poll"):
+            raise ValueError(f"one waits by 'sleep', 'spin' or 'poll', not {wait!r}")
+        waiting = self._waiting
+        deadline = None if timeout is None else self._runtime.now() + timeout
+        waiter = waiting.waiter()
+        request = self._request(body, buffer, send, receive, on_loss=on_loss, waiter=waiter)
+        done = request.has_ended
+        if not self._enter(request):
+            self._enter_later(request, waiter, deadline)
         self.push()
-        self._wait(request, None if timeout is None else self._runtime.now() + timeout)
+        if wait == "poll":
+            in_time = waiting.poll(done, deadline)
+        else:
+            in_time = (wait == "spin" and waiting.spin(done)) or waiting.sleep(
+                done, waiter, deadline
+            )
+        if not in_time:
+            self._abandon(request)
         if request.error is not None:
             raise request.error
         return request.result
 
-    def submit(self, body: Any, buffer: LocalBuffer | None = None, token: Any = None) -> None:
+    def submit(
+        self,
+        body: Any,
+        buffer: Submitted = None,
+        token: Any = None,
+        *,
+        send: Bytes | None = None,
+        receive: Bytes | None = None,
+        on_loss: OnLoss = OnLoss.SETTLE,
+        callback: Callable[[Completion], object] | None = None,
+    ) -> Completion:
         """Queue a request, whose end `reap` will return. `push` shows it to the back end.
+
+        Args:
+            callback: is called with it by who reaps, instead. It must not wait.
 
         Raises:
             ChannelFull: no slot is free.
             ChannelClosed, LocalProtocolError: see there.
         """
-        self._enter(Completion(body, buffer, token, None))
+        request = self._request(
+            body, buffer, send, receive, token=token, on_loss=on_loss, callback=callback
+        )
+        if not self._enter(request):
+            self._give_up(request)
+            raise ChannelFull(f"all {self.slots} slots of {self.device!r} are taken")
+        return request
+
+    def future(
+        self,
+        body: Any,
+        buffer: Submitted = None,
+        *,
+        send: Bytes | None = None,
+        receive: Bytes | None = None,
+        on_loss: OnLoss = OnLoss.SETTLE,
+    ) -> Future:
+        """Make a request; its answer is the future's: `result`, or ``await`` its `result_async`.
+
+        From the first one on the channel's endpoint reaps for all.
+
+        Raises:
+            ChannelFull: no slot is free.
+            ChannelClosed, LocalProtocolError: see there.
+        """
+        future = Future(f"{self.device!r}", runtime=self._runtime)
+
+        def settle(request: Completion) -> None:
+            if request.error is not None:
+                future.settle(None, request.error)
+            else:
+                future.set(request.result)
+
+        if not self._waiting.driven:
+            self._endpoint_drives = self._waiting.driven = True
+            self._on_drive()
+        self.submit(body, buffer, send=send, receive=receive, on_loss=on_loss, callback=settle)
+        self.push()
+        return future
+
+    def cancel(self, request: Completion) -> None:
+        """Its result is of no use any more: tell the driver so.
+
+        The request ends as it would, or, if its offloaded work has not begun, in `Cancelled`.
+        """
+        with self._lock:
+            if request.done or request.cancelled:
+                return
+            request.cancelled = True
+            link = self._link
+            if request.reached is Reached.QUEUED:
+                request.error = Cancelled("it was cancelled before it was sent")
+                self._finish(request)
+            elif link is not None and not link.closing:
+                link.queue.append(descriptors.pack_cancel(link.epoch, request.number))
+        self.push()
+        self._call_back()
 
     def push(self) -> None:
         """Show the back end everything that is queued, with one signal at most."""
         with self._lock:
             link = self._link
-            if link is not None and link.queue:
-                records = b"".join(link.queue)
-                link.queue.clear()
+            if link is not None:
                 try:
-                    link.outgoing.write(records)
-                    if link.outgoing.publish():
-                        link.channel.send()
+                    link.show()
                 except RemoteProtocolError as error:
                     self._fault(link, error)
 
@@ -235,18 +347,23 @@ class FrontEnd:
         with self._lock:
             if self._end is None:
                 clear_event(self._wake.fileno())
-                self._collect()
+                self._collect(arm=True)
             finished, self._finished = self._finished, []
-            return finished
+        self._call_back()
+        return finished
 
     def fileno(self) -> int:
         """The descriptor to select for reading; the same until `close`.
 
         From now on an event loop drives the channel: it calls `reap` whenever this is readable.
+
+        Raises:
+            ValueError: its endpoint drives it, since `future` was called.
         """
-        with self._lock:
-            self._driven = True
-            raise_event(self._wake.fileno())  # a leader makes way, and the loop has a first look
+        if self._endpoint_drives:
+            raise ValueError("a channel with futures is driven by its endpoint")
+        self._waiting.driven = True
+        raise_event(self._wake.fileno())  # a leader makes way, and the loop has a first look
         return self._wake.fileno()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -254,7 +371,7 @@ class FrontEnd:
 
         For an event loop that has nothing else to wait for. One thread at a time.
         """
-        if not self._driven:
+        if not self._waiting.driven:
             self.fileno()
         return self._drives.wait(timeout)
 
@@ -264,8 +381,10 @@ class FrontEnd:
             return Statistics(
                 self._ended,
                 self._resent,
+                self._unknown,
                 self._epochs,
                 len(self._pending),
+                self._pool.free_bytes(),
                 list(self._revoke_seconds),
                 self._faults,
             )
@@ -276,120 +395,204 @@ class FrontEnd:
 
     # --- requests, from entry to end --------------------------------------------------------------
 
-    def _enter(self, request: Completion) -> None:
+    def _request(
+        self,
+        body: Any,
+        buffer: Submitted,
+        send: Bytes | None,
+        receive: Bytes | None,
+        **options: Any,
+    ) -> Completion:
+        if send is not None or receive is not None:
+            if buffer is not None:
+                raise ValueError("a request has buffers, or sends and receives, not both")
+            outward, inward = bytes_of(send), bytes_of(receive, writable=True)
+            chunk = self.buffer(min(max(len(outward), len(inward)), CHUNK, self.buffer_limit))
+            stream = Stream(outward, inward, chunk)
+            where = (chunk.start, chunk.size, len(outward), len(inward))
+            return Completion(body, (chunk,), where, stream=stream, **options)
+        match buffer:
+            case None:
+                return Completion(body, **options)
+            case LocalBuffer() | BufferPart():
+                span = (buffer.start, buffer.size)
+                return Completion(body, (buffer.owner,), span, **options)
+        several = tuple(buffer)
+        spans = [at for each in several for at in (each.start, each.size)]
+        owners = tuple(each.owner for each in several)
+        return Completion(body, owners, (spans,), **options)
+
+    def _enter(self, request: Completion) -> bool:
+        """Take it in; False: there is no slot."""
         with self._lock:
             if self._end is not None:
                 raise self._end
-            if len(self._pending) >= self.slots:
-                raise ChannelFull(f"all {self.slots} slots of {self.device!r} are taken")
-            link, buffer = self._link, request.buffer
-            number = next(self._numbers)
-            record = _record(0 if link is None else link.epoch, number, request)
-            if buffer is not None:
+            if not self._pending.credits:
+                return False
+            link = self._link
+            record = self._pending.add(request, 0 if link is None else link.epoch)
+            for buffer in request.buffers:
                 if buffer.moved:
-                    self._memory.settle(buffer.start, max(1, buffer.size))
+                    self._settle(buffer)
                     buffer.moved = False
                 buffer.in_flight += 1
-            self._pending[number] = request
             if link is not None and not link.closing:
+                request.reached = Reached.SENT
                 link.queue.append(record)
             if self._busy:
-                return
+                return True
             self._busy = True
         self._on_busy()
+        return True
 
-    def _collect(self) -> None:
-        """Take every answer from the ring, and ask to be signalled at the next."""
+    def _enter_later(self, request: Completion, waiter: Lock, deadline: float | None) -> None:
+        """Take it in as soon as there is a slot."""
+        try:
+            while not self._enter(request):
+                with self._lock:
+                    self._for_slots.append(waiter)
+                if not self._waiting.sleep(self._has_slot, waiter, deadline):
+                    raise DeadlineExceeded(f"no slot of {self.device!r} was free in time")
+        except BaseException:
+            self._give_up(request)
+            raise
+        finally:
+            with self._lock:
+                if waiter in self._for_slots:
+                    self._for_slots.remove(waiter)
+                elif self._has_slot():
+                    self._slot_is_free()  # it was told of one, and may not have taken it
+
+    def _has_slot(self) -> bool:
+        return self._end is not None or self._pending.credits > 0
+
+    def _slot_is_free(self) -> None:
+        if self._for_slots:
+            wake(self._for_slots.pop(0))
+
+    def _collect(self, *, arm: bool) -> None:
+        """Under the lock: take every answer from the ring, and ask to be signalled at the next."""
         link = self._link
-        if link is None:
+        if link is None or link.broken:
             return
         try:
             while True:
                 records = link.incoming.read()
                 if records:
                     for response in descriptors.unpack(records):
-                        self._complete(link, response)
-                elif not link.incoming.arm():
+                        self._answered(link, response)
+                    link.show()
+                elif not arm or not link.incoming.arm():
                     return
         except RemoteProtocolError as error:
             self._fault(link, error)
 
-    def _complete(self, link: Link, response: Any) -> None:
-        if type(response) is not tuple or len(response) != 4 or type(response[1]) is not int:
+    def _answered(self, link: Link, response: Any) -> None:
+        if type(response) is not tuple or len(response) != 4:
             raise RemoteProtocolError(f"a response is {response!r:.80}")
         epoch, number, status, value = response
-        request = self._pending.get(number)
-        if epoch != link.epoch or request is None:
-            raise RemoteProtocolError(f"an answer to request {number} of epoch {epoch!r:.80}")
+        if epoch != link.epoch:
+            raise RemoteProtocolError(f"an answer of epoch {epoch!r:.80} in epoch {link.epoch}")
+        request = self._pending.find(number)
         if status == descriptors.OK:
             request.result = value
-        else:
+        elif status == descriptors.FAILED:
             request.error = descriptors.error_of(value)
-        del self._pending[number]
+        elif status == descriptors.CANCELLED and request.cancelled:
+            request.error = Cancelled(f"{self.device!r} had not begun it")
+        else:
+            self._phase(link, request, status, value)
+            return
         self._finish(request)
 
+    def _phase(self, link: Link, request: Completion, status: Any, count: Any) -> None:
+        stream = request.stream
+        if stream is None or type(count) is not int or count < 0:
+            raise RemoteProtocolError(f"request {request.number} has no phase {status!r:.80}")
+        if status == descriptors.PULL:
+            done = stream.pull(count)
+        elif status == descriptors.PUSH:
+            done = stream.push(count)
+        else:
+            raise RemoteProtocolError(f"a response has the status {status!r:.80}")
+        if not link.closing:
+            link.queue.append(descriptors.pack_phase_done(link.epoch, request.number, done))
+
     def _finish(self, request: Completion) -> None:
+        self._pending.end(request)
         self._ended += 1
         request.done = True
-        buffer, caller = request.buffer, request.caller
-        if buffer is not None:
+        for buffer in request.buffers:
             buffer.in_flight -= 1
             if buffer.released and buffer.in_flight == 0:
                 self._free(buffer)
-        if caller is None:
+        if request.stream is not None:
+            self._free(request.stream.chunk)
+        if request.waiter is not None:
+            if not request.abandoned:
+                wake(request.waiter)
+        elif request.callback is not None:
+            self._called_back.append(request)
+        else:
             self._finished.append(request)
-        elif not request.abandoned:
-            _wake(caller)
+        self._slot_is_free()
+
+    def _call_back(self) -> None:
+        """Not under the lock: callbacks may submit."""
+        while self._called_back:
+            with self._lock:
+                ended, self._called_back = self._called_back, []
+            for request in ended:
+                assert request.callback is not None
+                request.callback(request)
+
+    def _give_up(self, request: Completion) -> None:
+        """It was never taken in."""
+        if request.stream is not None:
+            with self._lock:
+                self._free(request.stream.chunk)
 
     def _free(self, buffer: LocalBuffer) -> None:
-        if buffer in self._buffers:
-            self._buffers.discard(buffer)
+        if self._buffers.pop(buffer.start, None) is not None:
             if buffer.moved:
-                self._memory.settle(buffer.start, max(1, buffer.size))
+                self._settle(buffer)
             self._pool.give(buffer.start, buffer.size)
 
-    def _wait(self, request: Completion, deadline: float | None) -> None:
-        caller = request.caller
-        assert caller is not None
-        while not request.done:
-            if not self._driven and self._leader.acquire(blocking=False):
-                try:
-                    self._lead(request, deadline)
-                finally:
-                    self._leader.release()
-                    self._promote()
-            elif not caller.acquire(timeout=-1 if deadline is None else self._left(deadline)):
-                self._abandon(request)
-
-    def _lead(self, request: Completion, deadline: float | None) -> None:
-        while True:
-            with self._lock:
-                if self._end is None:
-                    self._collect()
-                if request.done or self._driven:
-                    return
-            if not self._leads.wait(None if deadline is None else self._left(deadline)):
-                self._abandon(request)
-            with self._lock:
-                if self._end is None and not self._driven:
-                    clear_event(self._wake.fileno())
-
-    def _promote(self) -> None:
-        with self._lock:
-            for request in self._pending.values():
-                if request.caller is not None and not request.abandoned:
-                    _wake(request.caller)
-                    return
-
-    def _left(self, deadline: float) -> float:
-        return max(0.0, deadline - self._runtime.now())
+    def _settle(self, buffer: LocalBuffer) -> None:
+        self._memory.settle(buffer.start, max(1, buffer.size))
 
     def _abandon(self, request: Completion) -> None:
+        """Its caller's deadline has passed."""
         with self._lock:
             if request.done:
                 return
             request.abandoned = True
+        self.cancel(request)
         raise DeadlineExceeded(f"{self.device!r} did not answer in time")
+
+    # --- who waits (waiting.py) -------------------------------------------------------------------
+
+    def look(self, *, arm: bool) -> None:
+        """Take what has come; ``arm``: ask to be signalled at the next."""
+        with self._lock:
+            if self._end is None:
+                self._collect(arm=arm)
+        self._call_back()
+
+    def clear(self) -> None:
+        """The leader has been woken, and is about to look."""
+        with self._lock:
+            if self._end is None and not self._waiting.driven:
+                clear_event(self._wake.fileno())
+
+    def promote(self) -> None:
+        """The leader has what he wants: somebody else who waits is to lead."""
+        with self._lock:
+            for request in self._pending:
+                if request.waiter is not None and not request.abandoned:
+                    wake(request.waiter)
+                    return
+            self._slot_is_free()
 
     # --- what the endpoint actor calls ------------------------------------------------------------
 
@@ -398,11 +601,13 @@ class FrontEnd:
         stop: Callable[[], None],
         on_busy: Callable[[], None],
         on_fault: Callable[[int, str], None],
+        on_drive: Callable[[], None],
     ) -> None:
         """The endpoint: how to close in order, and what it wants to hear."""
         self._stop = stop
         self._on_busy = on_busy
         self._on_fault = on_fault
+        self._on_drive = on_drive
 
     @property
     def memory(self) -> Region:
@@ -428,11 +633,10 @@ class FrontEnd:
             self._epochs += 1
             if self._epochs > 1:
                 self._resent += len(self._pending)
-            for number, request in self._pending.items():
-                link.queue.append(_record(link.epoch, number, request))
+            link.queue += self._pending.records(link.epoch)
         self.push()
         raise_event(self._wake.fileno())  # a leader must look at the new ring, and arm it
-        self._settle()
+        self._settled()
 
     def is_settled_within(self, seconds: float) -> bool:
         """Whether it is open for the first time, or has ended, within that time. Once."""
@@ -445,6 +649,11 @@ class FrontEnd:
                 self._link.channel.send()
                 raise_event(self._wake.fileno())
 
+    def on_signal(self) -> None:
+        """The endpoint drives the channel, and `wake` is readable."""
+        clear_event(self._wake.fileno())
+        self.look(arm=True)
+
     def hold(self) -> None:
         """The back end is closing: it answers what is in its ring, and nothing more goes there.
 
@@ -455,10 +664,22 @@ class FrontEnd:
                 self._link.closing = True
                 self._link.queue.clear()
 
-    def detach(self) -> None:
-        """The back end is gone: nothing goes into or comes out of its rings any more."""
+    def lose(self) -> None:
+        """The back end is gone, and does nothing any more: take the answers that it left, and
+        settle the rest.
+        """
         with self._lock:
+            link = self._link
+            if link is None:
+                return
+            link.closing = True
+            self._collect(arm=False)
+            for request in self._pending.settle(link.begun):
+                self._unknown += 1
+                self._finish(request)
             self._link = None
+            raise_event(self._wake.fileno())
+        self._call_back()
 
     def take_back(self, spans: list[tuple[int, int]], started: float) -> None:
         """The memory half of the revocation: renew these spans of the buffer memory.
@@ -470,7 +691,7 @@ class FrontEnd:
         """
         with self._lock:
             keep, held = [], []
-            for buffer in self._buffers if spans else ():
+            for buffer in self._buffers.values() if spans else ():
                 span = (buffer.start, max(1, buffer.size))
                 if buffer.in_flight and not buffer.moved:
                     keep.append(span)
@@ -484,10 +705,10 @@ class FrontEnd:
         """A value that changes whenever the back end does something; None when nothing is due."""
         with self._lock:
             link = self._link
-            if not self._pending:
+            if not len(self._pending):
                 self._busy = False
                 return None
-            if link is None:
+            if link is None or link.broken:
                 return (0, self._ended, 0)
             try:
                 return (link.epoch, self._ended, link.incoming.available())
@@ -496,22 +717,18 @@ class FrontEnd:
                 return (0, self._ended, 0)
 
     def end(self, error: ChannelClosed | None = None) -> None:
-        """End every request and the channel; the memory is given back. Idempotent.
-
-        An answer that is there already counts.
-        """
+        """End every request and the channel; the memory is given back. Idempotent."""
         with self._lock:
             if self._end is not None:
                 return
-            self._collect()
             self._end = error or ChannelClosed(f"the channel to {self.device!r} was closed")
             self._link = None
-            pending, self._pending = self._pending, {}
-            for request in pending.values():
+            for request in list(self._pending):
                 request.error = self._end
                 self._finish(request)
             raise_event(self._wake.fileno())
-        self._settle()
+        self._call_back()
+        self._settled()
 
     def dispose(self, *, failed: bool) -> None:
         """Give back memory and descriptors; buffers read zeros from now on.
@@ -524,24 +741,13 @@ class FrontEnd:
             if not failed:
                 self._wake.close()
 
-    def _settle(self) -> None:
+    def _settled(self) -> None:
         with self._lock:
-            _wake(self._unsettled)
+            wake(self._unsettled)
 
     def _fault(self, link: Link, error: RemoteProtocolError) -> None:
         """The back end is broken: stop listening to it, and have it replaced."""
-        self._faults += 1
-        self._link = None
-        self._on_fault(link.epoch, str(error))
-
-
-def _record(epoch: int, number: int, request: Completion) -> bytes:
-    buffer = request.buffer
-    span = None if buffer is None else (buffer.start, buffer.size)
-    return descriptors.pack_request(epoch, number, request.body, span)
-
-
-def _wake(caller: Lock) -> None:
-    """Under the channel's lock: let who waits go on, now or when he comes to wait."""
-    if caller.locked():
-        caller.release()
+        if not link.broken:
+            self._faults += 1
+            link.broken = link.closing = True
+            self._on_fault(link.epoch, str(error))

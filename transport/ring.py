@@ -1,9 +1,9 @@
 """A single-producer single-consumer byte ring between two memory pages, each written by one side.
 
-Each side has a *page*: a header and a data area that it alone writes and grants read-only. Its
-header holds its producer index (into its own data area), its consumer index (into the peer's) and
-its event index. A record is any self-delimiting bytes; how many records there are is nobody's
-business here. One record's way:
+Each side has a *page*: a header and a data area that it alone writes and grants read-only (behind
+them there is a journal, which is not the ring's business). Its header holds its producer index
+(into its own data area), its consumer index (into the peer's) and its event index. A record is any
+self-delimiting bytes; how many records there are is nobody's business here. One record's way:
 
 1. `Outgoing.write` copies it into the data area behind what is published already.
 2. `Outgoing.publish` moves the producer index: now, and never in part, the peer sees it.
@@ -26,6 +26,7 @@ from __future__ import annotations
 import threading
 
 from transport.errors import LocalProtocolError, RemoteProtocolError
+from transport.journal import journal_size
 
 HEADER = 4096
 _PRODUCER, _CONSUMER, _EVENT = 0, 8, 16  # in 8-byte words: one cache line each
@@ -39,9 +40,21 @@ def _full_fence() -> None:
     _fence.release()
 
 
-def page_size(capacity: int) -> int:
-    """Bytes of a page whose data area holds ``capacity`` bytes."""
-    return HEADER + capacity
+def page_size(slots: int, record: int) -> int:
+    """Bytes of a page for so many records of so many bytes, with its journal (journal.py)."""
+    return HEADER + slots * record + journal_size(slots)
+
+
+def split_page(page: memoryview, slots: int, record: int) -> tuple[memoryview, memoryview]:
+    """The ring and the journal of a page.
+
+    Raises:
+        RemoteProtocolError: the page is too small for so many.
+    """
+    if len(page) < page_size(slots, record):
+        raise RemoteProtocolError(f"a page of {len(page)} bytes for {slots} slots")
+    end = HEADER + slots * record
+    return page[:end], page[end:]
 
 
 def _check_capacity(capacity: int) -> int:

@@ -22,6 +22,8 @@ class MemoryDisk(BackEnd):
     def on_start(self, name: str) -> None:
         self.blocks = PLATTERS[name]
 
+    idempotent = True
+
     def on_request(self, request: Request) -> Any:
         operation, number, how = request.body
         work = self.read if operation == "read" else self.write

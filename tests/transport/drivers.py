@@ -16,6 +16,8 @@ class Echo(BackEnd):
     def on_start(self, log: str = "") -> None:
         self._log = log
 
+    idempotent = True
+
     def on_request(self, request: Request) -> Any:
         match request.body:
             case "pid":
@@ -73,6 +75,8 @@ class StartsOnce(BackEnd):
 
 class Zombie(BackEnd):
     """Dies at its first request, and leaves a stopped copy of itself, mappings and all."""
+
+    idempotent = True
 
     def on_start(self, pid_file: str, fifo: str) -> None:
         self._pid_file = pid_file

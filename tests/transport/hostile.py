@@ -18,14 +18,16 @@ class Liar(BackEnd):
         self._lie = lie
         self._flag = flag
 
+    idempotent = True
+
     def on_request(self, request: Request) -> Any:
         try:
             os.close(os.open(self._flag, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return "honest"
         (actor,) = [found for found in gc.get_objects() if isinstance(found, BackEndActor)]
-        (link,) = actor._links.values()
-        outgoing: Outgoing = link.outgoing
+        (link,) = actor._connections.values()
+        outgoing: Outgoing = link._outgoing
         lies = {
             "garbage": b"\xc1\xc1",
             "unknown number": msgpack.packb([link.epoch, 99, 0, "x"]),
@@ -36,7 +38,7 @@ class Liar(BackEnd):
             outgoing._header[0] = 1 << 40
             link.channel.send()
         else:
-            link.answer(lies[self._lie])
+            link.publish(lies[self._lie])
         return self.offload(_never)
 
 

@@ -6,15 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transport import Incoming, LocalProtocolError, Outgoing, RemoteProtocolError, page_size
+from transport import (
+    Incoming,
+    LocalProtocolError,
+    Outgoing,
+    RemoteProtocolError,
+    page_size,
+    split_page,
+)
 
 CAPACITY = 64
 JUST_UNDER_THE_WRAP = (1 << 64) - 16
 
 
+def ring_of(capacity: int) -> memoryview:
+    ring, _ = split_page(memoryview(bytearray(page_size(1, capacity))), 1, capacity)
+    return ring
+
+
 def pair(start: int = 0) -> tuple[Outgoing, Incoming, memoryview, memoryview]:
-    mine = memoryview(bytearray(page_size(CAPACITY)))
-    theirs = memoryview(bytearray(page_size(CAPACITY)))
+    mine = ring_of(CAPACITY)
+    theirs = ring_of(CAPACITY)
     return (
         Outgoing(mine, theirs, start=start),
         Incoming(theirs, mine, start=start),
@@ -88,6 +100,6 @@ def test_an_impossible_index_of_the_peer_is_its_fault(lie: int) -> None:
 
 
 def test_a_capacity_is_a_power_of_two() -> None:
-    page = memoryview(bytearray(page_size(48)))
+    page = ring_of(48)
     with pytest.raises(ValueError, match="power of two"):
         Outgoing(page, page)

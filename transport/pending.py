@@ -1,0 +1,97 @@
+"""The book of a channel's requests that have not ended, in the order of their submission.
+
+Pure. It gives them their numbers, packs them, and settles them when the back end is lost; the front
+end around it sends, waits and wakes. A request ends exactly once, by leaving the book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from transport import descriptors
+from transport.completion import Completion
+from transport.errors import ChannelFull, OutcomeUnknown, RemoteProtocolError
+from transport.journal import SEND, SETTLE, Reached, Slots
+
+
+class Pending:
+    """Requests in flight, at most ``slots``."""
+
+    def __init__(self, device: str, slots: int) -> None:
+        self._device = device
+        self._slots = Slots(slots)
+        self._requests: dict[int, Completion] = {}
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Completion]:
+        return iter(self._requests.values())
+
+    @property
+    def credits(self) -> int:
+        """How many more there may be."""
+        return self._slots.free
+
+    def add(self, request: Completion, epoch: int) -> bytes:
+        """Take it in; returns its record for that epoch.
+
+        Raises:
+            ChannelFull: no slot is free.
+            LocalProtocolError: it cannot be sent. It was not taken in.
+        """
+        if not self._slots.free:
+            raise ChannelFull(f"all {self._slots.count} slots of {self._device!r} are taken")
+        number = self._slots.take()
+        try:
+            record = descriptors.pack_request(epoch, number, request.body, *request.where)
+        except BaseException:
+            self._slots.give(number - self._slots.count)  # nobody has seen it
+            raise
+        request.number = number
+        self._requests[number] = request
+        return record
+
+    def records(self, epoch: int) -> list[bytes]:
+        """All of them, for a new epoch."""
+        for request in self:
+            request.reached = Reached.SENT
+            if request.stream is not None:
+                request.stream.restart()
+        return [
+            descriptors.pack_request(epoch, request.number, request.body, *request.where)
+            for request in self
+        ]
+
+    def find(self, number: object) -> Completion:
+        """The request of that number.
+
+        Raises:
+            RemoteProtocolError: there is none.
+        """
+        request = self._requests.get(number) if type(number) is int else None
+        if request is None:
+            raise RemoteProtocolError(f"an answer to request {number!r:.80}")
+        return request
+
+    def end(self, request: Completion) -> None:
+        """It has its result or its error."""
+        del self._requests[request.number]
+        self._slots.give(request.number)
+
+    def settle(self, begun: Callable[[int], bool]) -> list[Completion]:
+        """The back end is lost; returns those that must not be sent again, with their errors.
+
+        ``begun``: whether the request of that number may have been, and may not be done twice.
+        """
+        lost = []
+        for request in self:
+            reached = request.reached
+            if reached is Reached.SENT and begun(request.number):
+                reached = Reached.BEGUN
+            if SETTLE[request.on_loss, reached] != SEND:
+                text = f"{self._device!r} was lost; the request may have been done"
+                request.error = OutcomeUnknown(text)
+                lost.append(request)
+            request.reached = Reached.QUEUED  # by the next one
+        return lost
