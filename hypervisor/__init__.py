@@ -18,6 +18,7 @@ from hypervisor.errors import (
     StaleEpoch,
     StalePort,
     VirqBound,
+    WatchClosed,
 )
 from hypervisor.event_channels import EventChannels
 from hypervisor.grant_table import GrantTable
@@ -27,6 +28,11 @@ from hypervisor.machine import Machine
 from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
 from hypervisor.socketfile import UnixListener
+from hypervisor.store import Snapshot
+from hypervisor.store_client import StoreClient, StoreOperations, StoreTransaction
+from hypervisor.store_errors import Compacted, StoreError
+from hypervisor.store_log import Seen
+from hypervisor.store_watch import Follower, StoreChanged, Watch, WatchEvent
 
 __all__ = [
     "CLOSED",
@@ -37,10 +43,12 @@ __all__ = [
     "BadGrant",
     "BadPort",
     "Bus",
+    "Compacted",
     "DomainDead",
     "DomainStartError",
     "EventChannel",
     "EventChannels",
+    "Follower",
     "GrantRevoked",
     "GrantTable",
     "Guest",
@@ -59,13 +67,23 @@ __all__ = [
     "PortStatus",
     "QuotaExceeded",
     "Region",
+    "Seen",
+    "Snapshot",
     "SocketInUse",
     "StaleEpoch",
     "StalePort",
+    "StoreChanged",
+    "StoreClient",
+    "StoreError",
+    "StoreOperations",
+    "StoreTransaction",
     "UnixListener",
     "Upcalls",
     "Virq",
     "VirqBound",
+    "Watch",
+    "WatchClosed",
+    "WatchEvent",
     "clear_event",
     "new_event",
     "punch_hole",

@@ -51,6 +51,10 @@ class StaleEpoch(HypercallError):
     """The message belongs to a connection that has already ended. It was dropped, not executed."""
 
 
+class WatchClosed(HypervisorError):
+    """The watch, or what follows the log, was closed by its owner; nothing more comes of it."""
+
+
 class DomainDead(HypervisorError):
     """The domain has ended; hypercalls in its name are no longer possible."""
 

@@ -19,10 +19,10 @@ from hypervisor import hypercalls as hc
 from hypervisor.channel_end import EventChannel, new_event, raise_event
 from hypervisor.memory import Mapping, Region
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
+from hypervisor.store_client import StoreClient
 
-_TIMEOUT = (
-    10.0  # seconds for a hypercall: it never waits for a peer, so this is a fault, not a delay
-)
+TIMEOUT = 10.0
+"""Seconds for a hypercall: it never waits for a peer, so this is a fault, not a delay."""
 
 
 class Guest(ABC):
@@ -30,11 +30,15 @@ class Guest(ABC):
 
     Every method raises a `HypercallError` when the hypervisor refuses it, and `DomainDead` when the
     domain may not call any more.
+
+    Attributes:
+        store: the machine's store, as this domain may use it.
     """
 
-    def __init__(self, domid: int, name: str) -> None:
+    def __init__(self, domid: int, name: str, store: StoreClient) -> None:
         self.domid = domid
         self.name = name
+        self.store = store
 
     @abstractmethod
     def hypercall(self, call: Message) -> Any:
@@ -194,12 +198,12 @@ class Guest(ABC):
 class LocalGuest(Guest):
     """A domain in the hypervisor's own process."""
 
-    def __init__(self, domid: int, name: str, hypervisor: Ref) -> None:
-        super().__init__(domid, name)
+    def __init__(self, domid: int, name: str, store: StoreClient, hypervisor: Ref) -> None:
+        super().__init__(domid, name, store)
         self._hypervisor = hypervisor
 
     def hypercall(self, call: Message) -> Any:
-        return unwrap(self._hypervisor.ask(hc.Hypercall(self.domid, call), timeout=_TIMEOUT))
+        return unwrap(self._hypervisor.ask(hc.Hypercall(self.domid, call), timeout=TIMEOUT))
 
 
 def unwrap(answer: Any) -> Any:

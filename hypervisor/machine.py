@@ -1,9 +1,9 @@
 """The machine: what a user holds. Domains under a supervisor, and the hypervisor that they share.
 
 A `Machine` owns a System whose top-level actors are started in this order and stopped in reverse:
-the store (and its socket), the hypervisor, the process pool, the supervisor of the domains. The
-process that makes the machine is a domain itself (domid 0, "machine"): front ends in it speak by
-`guest`.
+the store (and its socket and doors), the hypervisor, the process pool, the supervisor of the
+domains. The process that makes the machine is a domain itself (domid 0, "machine"): front ends in
+it speak by `guest`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from hypervisor.domain import Crash, ProcessDomain, ThreadDomain, WhichPid
 from hypervisor.errors import DomainStartError, HypervisorError, MachineFailed
 from hypervisor.guest import LocalGuest
 from hypervisor.hypervisor import Hypervisor
+from hypervisor.port_effects import CONTROL_DOMAIN
 from hypervisor.processes import ProcessPool
 from hypervisor.program import name_of
 from hypervisor.store_actor import StoreActor
+from hypervisor.store_door import ProcessDoor, open_here
 from hypervisor.store_socket import StoreSocket
 
 _START_TIMEOUT = 60.0  # seconds; a start that takes too long fails by its own, shorter deadline
@@ -61,6 +63,9 @@ class Machine:
     Raises:
         SocketInUse, NotASocket, OSError: the store cannot be served there.
 
+    Attributes:
+        store: domain 0's client of the machine's store.
+
     Use it as a context manager: leaving it stops every domain in reverse order of its start.
     """
 
@@ -79,13 +84,15 @@ class Machine:
         self._grace = grace
         self.system = System("machine")
         try:
-            store = self.system.start(StoreActor, name="store")
+            self._store = store = self.system.start(StoreActor, name="store")
             if store_socket is not None:
                 self._listen(store, os.fspath(store_socket))
+            self.store = open_here(store, CONTROL_DOMAIN, self.system.start)
+            self._store_door = self.system.start(ProcessDoor, name="store-process-door")
             self._hypervisor = self.system.start(Hypervisor, store, port_quota, name="hypervisor")
             self._front = self.system.start(_FrontDoor, name="front")
             domid = self._hypervisor.ask(hc.CreateDomain("machine", self._front))
-            self.guest = LocalGuest(domid, "machine", self._hypervisor)
+            self.guest = LocalGuest(domid, "machine", self.store, self._hypervisor)
             self._pool = self.system.start(ProcessPool, spares, name="processes")
             self._supervisor = self.system.start(
                 Supervisor, [], intensity=intensity, period=period, name="domains"
@@ -133,13 +140,14 @@ class Machine:
             ValueError: not a placement, or not a kind of restart.
             MachineFailed: the machine has given up already.
         """
-        common = [self._hypervisor, name, name_of(program), list(args), restart]
+        common = [self._hypervisor, self._store, name, name_of(program), list(args), restart]
         if placement == "process":
             spec = ChildSpec.of(
                 name,
                 ProcessDomain,
                 *common,
                 self._pool,
+                self._store_door,
                 self.watchdog,
                 self._grace,
                 restart=restart,

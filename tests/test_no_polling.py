@@ -41,6 +41,10 @@ ALLOWED: dict[str, str] = {
     "hypervisor.hypervisor.Hypervisor._set_timer": (
         "the deadline that a guest asked for by SetTimer: one-shot, for its virtual IRQ TIMER"
     ),
+    "hypervisor.store_watch.Follower.get": (
+        "the deadline that the caller gave; the loop goes round when it is woken and what it was "
+        "woken for is not for it to see"
+    ),
     "transport.endpoint.FrontEndActor.on_receive": (
         "the watchdog: armed when requests are in flight after a time without any"
     ),
