@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from typing import Any, ClassVar
 
 import pytest
 
 from actors import Message
 from hypervisor import (
-    Compacted,
     Follower,
     Guest,
     Machine,
     StoreChanged,
-    StoreError,
     StoreTransaction,
     Watch,
     WatchEvent,
 )
-from hypervisor.store_calls import StoreRequest
+from hypervisor.store_calls import CloseStore, StoreCall, StoreRequest
+from hypervisor.xs_wire import Op, Packet
 from transport import BackEnd, BackEndActor, FrontEnd, RemoteError, Request, connect
 
 PATIENCE = 20.0
@@ -83,15 +83,21 @@ class Stores(BackEnd):
                 return getattr(self.transactions[number], what)(*arguments)
             case ["packet", data]:
                 return self.guest.hypercall(StoreRequest(data))
-            case ["hypercall", kind, *arguments]:
-                return str(self.guest.hypercall(CALLS[kind](*arguments)))
+            case ["large packet", head, size]:  # a request has not the room for it
+                return self.guest.hypercall(StoreRequest(head + b"x" * size))
+            case ["write x", path, size]:
+                return store.write(path, b"x" * size)
+            case ["long directory", path]:
+                names = store.directory(path)
+                return [len(names), names[0], names[-1], sha256("".join(names).encode()).digest()]
+            case ["say", "machine's"]:
+                return self.guest.hypercall(CloseStore(1))
+            case ["say", "another's"]:
+                read = Packet(Op.READ, 0, 0, b"/local\0").encode()
+                return self.guest.hypercall(StoreCall(1, StoreRequest(read)))
             case [what, *arguments]:
                 return getattr(store, what)(*arguments)
         raise ValueError(request.body)
-
-
-CALLS: dict[str, type[Message]] = {}
-"""What a test lets a domain say that no client would."""
 
 
 def _get(listener: Watch | Follower, timeout: float) -> Any:
@@ -158,9 +164,7 @@ class World:
         self.machine = machine
         self.store = machine.store
 
-    def domain(
-        self, name: str, placement: str, *args: Any, restart: str = "temporary"
-    ) -> FrontEnd:
+    def domain(self, name: str, placement: str, *args: Any, restart: str = "temporary") -> FrontEnd:
         self.machine.start(name, Stores, *args, placement=placement, restart=restart)
         return self._stack.enter_context(connect(self.machine, name))
 
@@ -172,15 +176,17 @@ def new_world() -> Iterator[World]:
 
 
 def ask(domain: FrontEnd, *body: Any) -> Any:
-    return domain.call(list(body), timeout=PATIENCE)
+    """What the domain answers; a channel's arrays are lists again."""
+    return _listed(domain.call(list(body), timeout=PATIENCE))
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(part) for part in value] if isinstance(value, tuple) else value
 
 
 def refused(domain: FrontEnd, *body: Any) -> str:
-    """The name of the error, and an errno if it has one."""
+    """The name of the error, or its errno if it is the store's."""
     with pytest.raises(RemoteError) as error:
         ask(domain, *body)
-    found = error.value
-    return f"{found.error} {found.text.partition(':')[0]}" if found.error == "StoreError" else found.error
-
-
-__all__ = ["PATIENCE", "Compacted", "StoreError"]
+    name, text = error.value.error, error.value.text
+    return text.partition(":")[0] if name == "StoreError" else name
