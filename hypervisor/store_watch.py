@@ -220,7 +220,6 @@ class Follower(_Listener[Seen]):
                 self._reached, changes, more = self._fetch(self._reached)
             except Compacted as error:
                 self.revision = self._reached = error.revision
-                self._again()
                 raise
             except BaseException:
                 self._again()

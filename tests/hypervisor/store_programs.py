@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
+from threading import Event
 from typing import Any, ClassVar
 
 import pytest
@@ -19,7 +20,7 @@ from hypervisor import (
     Watch,
     WatchEvent,
 )
-from hypervisor.store_calls import CloseStore, StoreCall, StoreRequest
+from hypervisor.store_calls import CloseStore, StoreCall, StoreRequest, StoreTaken
 from hypervisor.xs_wire import Op, Packet
 from transport import BackEnd, BackEndActor, FrontEnd, RemoteError, Request, connect
 
@@ -90,6 +91,13 @@ class Stores(BackEnd):
             case ["long directory", path]:
                 names = store.directory(path)
                 return [len(names), names[0], names[-1], sha256("".join(names).encode()).digest()]
+            case ["deaf"]:  # the thread that reads the hypercall socket comes back no more
+                guest: Any = self.guest
+                guest.store.deliver = lambda _: Event().wait()
+                return None
+            case ["taken"]:
+                guest = self.guest
+                return guest.send(StoreTaken())
             case ["say", "machine's"]:
                 return self.guest.hypercall(CloseStore(1))
             case ["say", "another's"]:

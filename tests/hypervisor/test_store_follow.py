@@ -188,6 +188,7 @@ def test_a_reader_that_is_compacted_between_two_parts_gets_what_it_had_first(wor
             store.write("/a", b"%d" % i + LARGE[:-2])
         first = follower.take()
         assert first[0].new == b"0" + LARGE[:-2]
+        assert len(first) < 2 * PART_BYTES // len(LARGE)
         for _ in range(ENOUGH):
             store.write("/b", LARGE)
         store.write("/a", b"last")

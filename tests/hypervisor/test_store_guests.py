@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 
 import pytest
@@ -35,6 +36,7 @@ from hypervisor.store_door import Taken
 from hypervisor.xs_wire import HEADER_SIZE, PAYLOAD_MAX, Op, Packet, pack, parse
 from tests.actors.parts import Recorder
 from tests.hypervisor.store_programs import PATIENCE, Watching, World, ask, new_world, refused
+from transport import ChannelClosed, RemoteError
 
 PLACEMENTS = ("thread", "process")
 
@@ -321,7 +323,9 @@ def test_a_process_that_is_slow_gets_all_its_events(world: World) -> None:
     assert [ask(domain, "get", watch) for _ in paths] == paths
 
 
-def test_a_process_that_does_not_take_its_events_is_ended(world: World) -> None:
+def test_a_process_that_does_not_take_its_events_is_ended(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     domain, other = world.domain("d", "process"), world.domain("other", "process")
     domid = ask(domain, "domid")
     watch = ask(domain, "watch", "data")
@@ -337,6 +341,25 @@ def test_a_process_that_does_not_take_its_events_is_ended(world: World) -> None:
             assert released.get(PATIENCE) is not None
     assert not world.store.is_domain_introduced(domid)
     assert ask(other, "read", "name") == b"other"
+    assert "DomainHung: it does not take its events from the store" in caplog.text
+
+
+def test_a_process_that_says_it_takes_events_and_does_not_is_ended_too(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    liar, other = world.domain("liar", "process"), world.domain("other", "process")
+    domid = ask(liar, "domid")
+    ask(liar, "get", ask(liar, "watch", "data"))
+    ask(liar, "deaf")
+    with world.store.watch("@releaseDomain") as released:
+        assert released.get(PATIENCE) is not None
+        for number in range(150):  # far less than may wait, more than its socket holds
+            world.store.write(f"/local/domain/{domid}/data/{number}-{'x' * 2_900}", b"")
+            with suppress(ChannelClosed):
+                ask(liar, "taken")
+        assert released.get(PATIENCE) is not None
+    assert ask(other, "read", "name") == b"other"
+    assert "DomainHung" in caplog.text
 
 
 def test_what_happens_between_two_events_is_lost_on_this_face(world: World) -> None:
@@ -412,6 +435,21 @@ CALLS: st.SearchStrategy[Message] = st.one_of(
     st.just(CloseStore(1)),
 )
 ANSWERS = (bytes, int, type(None), Changes, Nodes, StoreRefused, Refused)
+
+
+def test_whatever_bytes_a_process_says_are_answered(world: World) -> None:
+    domain = world.domain("d", "process")
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.binary(max_size=300) | REQUESTS.map(lambda request: request.packet))
+    def say(data: bytes) -> None:
+        try:
+            assert parse(ask(domain, "packet", data)).type in (parse(data).type, Op.ERROR)
+        except RemoteError as error:
+            assert error.error == "HypercallError"  # noqa: PT017 - not every example raises
+
+    say()
+    assert parse(ask(domain, "packet", Packet(Op.GET_FEATURE, 1, 0, b"").encode())).req_id == 1
 
 
 @settings(deadline=None)
