@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors import Actor, Message, System
+from actors import Actor, Fd, Message, System
 from hypervisor import DomainDead, Machine, StoreError, StoreOperations, WatchClosed
+from hypervisor.frames import receive_frame
 from hypervisor.hypercalls import Refused
 from hypervisor.store_actor import Introduce, Put, Release, StoreActor
 from hypervisor.store_calls import (
@@ -27,12 +29,13 @@ from hypervisor.store_calls import (
     Since,
     StoreCall,
     StoreEvent,
+    StoreEvents,
     StoreRefused,
     StoreRequest,
     TakeSnapshot,
     Unfollow,
 )
-from hypervisor.store_door import Taken
+from hypervisor.store_door import Attach, ProcessDoor, Taken
 from hypervisor.xs_wire import HEADER_SIZE, PAYLOAD_MAX, Op, Packet, pack, parse
 from tests.actors.parts import Recorder
 from tests.hypervisor.store_programs import PATIENCE, Watching, World, ask, new_world, refused
@@ -494,6 +497,37 @@ def test_a_connection_that_has_ended_answers_so_and_gets_no_events() -> None:
         for connection in (closed, owned, released, 999):
             answer = store.ask(StoreCall(connection, watch))
             assert (type(answer), answer.error) == (Refused, "DomainDead")
+
+
+def test_of_a_snapshot_there_is_nothing_left_when_all_was_given() -> None:
+    with System() as system:
+        store = system.start(StoreActor)
+        connection = store.ask(OpenStore(0, system.start(Recorder)))
+        store.ask(Put({f"/{number}": "x" * 1000 for number in range(50)}, []))
+        part = store.ask(StoreCall(connection, TakeSnapshot("/")))
+        count = len(part.nodes)
+        while part.more:
+            part = store.ask(StoreCall(connection, MoreNodes()))
+            count += len(part.nodes)
+        assert count == 51
+        again = store.ask(StoreCall(connection, MoreNodes()))
+        assert (type(again), again.errno) == (StoreRefused, "EINVAL")
+
+
+def test_the_door_of_processes_lets_go_of_a_socket_when_its_domain_has_ended() -> None:
+    with System() as system:
+        door = system.start(ProcessDoor)
+        domain = system.start(Recorder)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            theirs.settimeout(PATIENCE)
+            door.ask(Attach(7, Fd(ours.detach()), domain))
+            door.tell(StoreEvent(7, "/a", b"t"), control=True)
+            assert receive_frame(theirs) == StoreEvents([("/a", b"t")])
+            domain.stop()
+            assert receive_frame(theirs) is None
+            for late in (StoreEvent(7, "/a", b"t"), Taken(7)):
+                assert door.ask(late) is None
 
 
 class Collector(Actor):

@@ -46,6 +46,14 @@ def test_what_waits_is_bounded_and_equal_ones_cost_nothing() -> None:
     assert not all(outbox.put((f"/more{number}", b"t" * size)) for number in range(64))
 
 
+def test_what_has_left_waits_no_more() -> None:
+    outbox = Outbox()
+    for number in range(3 * WAITING_MAX // 1000):
+        assert outbox.put((f"/{number}", b"t" * 1000))
+        assert outbox.batch() == [(f"/{number}", b"t" * 1000)]
+        outbox.taken()
+
+
 @given(st.lists(EVENTS | st.none()))
 def test_every_event_is_sent_after_it_was_put(steps: list[tuple[str, bytes] | None]) -> None:
     outbox, due = Outbox(), dict[tuple[str, bytes], None]()
