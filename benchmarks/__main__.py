@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from benchmarks import actors, event_channels, nbd, recovery, round_trip
+from benchmarks import actors, event_channels, nbd, recovery, round_trip, store
 
-PARTS = ("actors", "event-channels", "round-trip", "nbd", "recovery")
+PARTS = ("actors", "event-channels", "store", "round-trip", "nbd", "recovery")
 
 
 def main(argv: list[str]) -> int:
@@ -30,6 +30,8 @@ def main(argv: list[str]) -> int:
         actors.run(options.rounds)
     if "event-channels" in parts:
         event_channels.run(options.rounds)
+    if "store" in parts:
+        store.run(options.rounds)
     if "round-trip" in parts:
         round_trip.run(options.rounds)
     if "nbd" in parts:

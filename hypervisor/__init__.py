@@ -20,6 +20,7 @@ from hypervisor.errors import (
     StaleEpoch,
     StalePort,
     VirqBound,
+    WatchClosed,
 )
 from hypervisor.event_channels import EventChannels
 from hypervisor.grant_effects import GrantRef, GrantState, Rights
@@ -42,6 +43,11 @@ from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
 from hypervisor.simulated_faults import DOMAIN_FAULTS
 from hypervisor.socketfile import UnixListener
+from hypervisor.store import Snapshot
+from hypervisor.store_client import StoreClient, StoreOperations, StoreTransaction
+from hypervisor.store_errors import Compacted, StoreError
+from hypervisor.store_log import Seen
+from hypervisor.store_watch import Follower, StoreChanged, Watch, WatchEvent
 from hypervisor.xenbus import XenbusState
 
 __all__ = [
@@ -49,10 +55,12 @@ __all__ = [
     "BadGrant",
     "BadPort",
     "Bus",
+    "Compacted",
     "DomainDead",
     "DomainStartError",
     "EventChannel",
     "EventChannels",
+    "Follower",
     "GrantGone",
     "GrantInUse",
     "GrantQuota",
@@ -82,15 +90,25 @@ __all__ = [
     "QuotaExceeded",
     "Region",
     "Rights",
+    "Seen",
+    "Snapshot",
     "SocketInUse",
     "StaleEpoch",
     "StalePort",
     "StillReachable",
+    "StoreChanged",
+    "StoreClient",
+    "StoreError",
+    "StoreOperations",
+    "StoreTransaction",
     "Transferred",
     "UnixListener",
     "Upcalls",
     "Virq",
     "VirqBound",
+    "Watch",
+    "WatchClosed",
+    "WatchEvent",
     "XenbusState",
     "clear_event",
     "new_event",

@@ -1,9 +1,9 @@
 """The main program of a domain's process: a spare that waits to be told what it becomes.
 
 Three threads matter here. `_Door` owns the hypercall socket: it routes answers to the callers that
-wait for them, peer states to the program's actor, and answers pings, so that the domain proves its
-life however long the driver takes. The program's own actor serves. The main thread starts it, and
-waits for its end.
+wait for them, peer states to the program's actor, the store's events to who watches, and answers
+pings, so that the domain proves its life however long the driver takes. The program's own actor
+serves. The main thread starts it, and waits for its end.
 
 The process never outlives its machine: the kernel kills it when its parent's thread dies
 (PDEATHSIG, prctl(2)), and the end of the hypercall socket ends it too.
@@ -27,6 +27,8 @@ from hypervisor.errors import DomainDead
 from hypervisor.frames import receive_frame, send_frame
 from hypervisor.guest import Guest, unwrap
 from hypervisor.program import load
+from hypervisor.store_calls import StoreEvents, StoreTaken
+from hypervisor.store_client import StoreClient
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _TIMEOUT = 10.0  # seconds for a hypercall
@@ -36,7 +38,7 @@ class SocketGuest(Guest):
     """A domain that is this whole process; thread-safe."""
 
     def __init__(self, domid: int, name: str, sock: socket.socket) -> None:
-        super().__init__(domid, name)
+        super().__init__(domid, name, StoreClient(self.hypercall))
         self._socket = sock
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -79,6 +81,9 @@ class _Door(Actor):
     def on_start(self) -> None:
         self.watch(self._socket.fileno(), self._on_frame)
 
+    def on_stop(self) -> None:
+        self._guest.store.end("the domain ends")
+
     def on_receive(self, message: Message) -> None:
         match message:
             case _Program(ref):
@@ -96,6 +101,9 @@ class _Door(Actor):
                 self._guest.answered(frame)
             case hc.Ping(number):
                 self._guest.send(hc.Pong(number))
+            case StoreEvents(events):
+                self._guest.store.deliver(events)
+                self._guest.send(StoreTaken())
             case hc.News():
                 self._guest.hear(frame)
                 if self._program is None:

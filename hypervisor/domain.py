@@ -29,6 +29,8 @@ from hypervisor.frames import receive_frame, send_frame
 from hypervisor.guest import LocalGuest
 from hypervisor.processes import Process, Refill, TakeProcess, end_process, has_ended
 from hypervisor.program import load, modules_of
+from hypervisor.store_calls import STORE_CALLS, StoreTaken
+from hypervisor.store_door import DoesNotRead, ProcessStore, open_here
 
 _LAST_WORDS = 0.1  # seconds to read what a dead process has said, if somebody goes on saying it
 _BOOT_TIMEOUT = 20.0  # seconds for an interpreter and a driver's on_start
@@ -38,10 +40,11 @@ class DomainActor(Actor):
     """What all placements share: a domid from the hypervisor, and giving it back."""
 
     def __init__(
-        self, hypervisor: Ref, name: str, program: str, args: list[Any], restart: str
+        self, hypervisor: Ref, store: Ref, name: str, program: str, args: list[Any], restart: str
     ) -> None:
         super().__init__()
         self._hypervisor = hypervisor
+        self._store = store
         self._name = name  # the domain's, which is also the device that it serves
         self._program = program
         self._args = args
@@ -65,7 +68,8 @@ class ThreadDomain(DomainActor):
 
     def on_start(self) -> None:
         self._create()
-        self._guest = guest = LocalGuest(self._domid, self._name, self._hypervisor)
+        store = open_here(self._store, self._domid, self.start_child)
+        self._guest = guest = LocalGuest(self._domid, self._name, store, self._hypervisor)
         try:
             runner, program = load(self._program)
             self._child = self.start_child(runner, guest, program, self._args, name=self._name)
@@ -104,16 +108,19 @@ class ProcessDomain(DomainActor):
     def __init__(
         self,
         hypervisor: Ref,
+        store: Ref,
         name: str,
         program: str,
         args: list[Any],
         restart: str,
         pool: Ref,
+        store_door: Ref,
         watchdog: float,
         grace: float,
     ) -> None:
-        super().__init__(hypervisor, name, program, args, restart)
+        super().__init__(hypervisor, store, name, program, args, restart)
         self._pool = pool
+        self._store_door = store_door
         self._watchdog = watchdog
         self._grace = grace
         self._process: Process | None = None
@@ -140,6 +147,9 @@ class ProcessDomain(DomainActor):
         )
         self._socket = socket.socket(fileno=self._process.socket.take())
         self._socket.setblocking(False)
+        self._process_store = ProcessStore(
+            self._store, self._store_door, self._domid, self.ref, self._socket
+        )
         self._send(hc.Boot(self._name, self._domid, self._program, self._args))
         self._serve_until_booted()
 
@@ -168,6 +178,9 @@ class ProcessDomain(DomainActor):
                 self.exit(ExitReason("error", "DomainKilled", text, ""))
             case hc.Probe():
                 self._probe()
+            case DoesNotRead():
+                text = "it does not take its events from the store"
+                self.exit(ExitReason("error", "DomainHung", text, ""))
             case _PingExpired(number):
                 if number == self._pings and self._ping is not None:
                     text = f"no sign of life within {self._watchdog} s of being asked"
@@ -240,7 +253,10 @@ class ProcessDomain(DomainActor):
     def _handle(self, frame: Message) -> None:
         match frame:
             case hc.Call(number, call):
-                answer = self._hypervisor.ask(hc.Hypercall(self._domid, call))
+                if isinstance(call, STORE_CALLS):
+                    answer = self._process_store.call(call)
+                else:
+                    answer = self._hypervisor.ask(hc.Hypercall(self._domid, call))
                 if isinstance(answer, Message):
                     self._send(hc.Answer(number, None, answer))
                 else:
@@ -249,6 +265,8 @@ class ProcessDomain(DomainActor):
                 if number == self._pings and self._ping is not None:
                     self._ping.cancel()
                     self._ping = None
+            case StoreTaken():
+                self._process_store.taken()
             case hc.Booted():
                 return
             case hc.Ended():

@@ -68,6 +68,10 @@ class IllegalTransition(HypercallError):
         self.fault = fault
 
 
+class WatchClosed(HypervisorError):
+    """The watch, or what follows the log, was closed by its owner; nothing more comes of it."""
+
+
 class DomainDead(HypervisorError):
     """The domain has ended; hypercalls in its name are no longer possible."""
 

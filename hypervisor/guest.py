@@ -17,11 +17,11 @@ from hypervisor import hypercalls as hc
 from hypervisor.channel_end import EventChannel, new_event, raise_event
 from hypervisor.guest_memory import MemoryCalls
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
+from hypervisor.store_client import StoreClient
 from hypervisor.xenbus import XenbusState
 
-_TIMEOUT = (
-    10.0  # seconds for a hypercall: it never waits for a peer, so this is a fault, not a delay
-)
+TIMEOUT = 10.0
+"""Seconds for a hypercall: it never waits for a peer, so this is a fault, not a delay."""
 
 
 P = ParamSpec("P")
@@ -33,11 +33,15 @@ class Guest(MemoryCalls):
 
     Every method raises a `HypercallError` when the hypervisor refuses it, and `DomainDead` when the
     domain may not call any more.
+
+    Attributes:
+        store: the machine's store, as this domain may use it.
     """
 
-    def __init__(self, domid: int, name: str) -> None:
+    def __init__(self, domid: int, name: str, store: StoreClient) -> None:
         super().__init__(domid)
         self.name = name
+        self.store = store
 
     def channel(self, port: hc.Port) -> EventChannel:
         """This domain's end of a port that it has just opened."""
@@ -185,12 +189,12 @@ class Guest(MemoryCalls):
 class LocalGuest(Guest):
     """A domain in the hypervisor's own process."""
 
-    def __init__(self, domid: int, name: str, hypervisor: Ref) -> None:
-        super().__init__(domid, name)
+    def __init__(self, domid: int, name: str, store: StoreClient, hypervisor: Ref) -> None:
+        super().__init__(domid, name, store)
         self._hypervisor = hypervisor
 
     def hypercall(self, call: Message) -> Any:
-        return unwrap(self._hypervisor.ask(hc.Hypercall(self.domid, call), timeout=_TIMEOUT))
+        return unwrap(self._hypervisor.ask(hc.Hypercall(self.domid, call), timeout=TIMEOUT))
 
 
 def unwrap(answer: Any) -> Any:

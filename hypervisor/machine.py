@@ -1,9 +1,9 @@
 """The machine: what a user holds. Domains under a supervisor, and the hypervisor that they share.
 
 A `Machine` owns a System whose top-level actors are started in this order and stopped in reverse:
-the store (and its socket), the hypervisor, the process pool, the supervisor of the domains. The
-process that makes the machine is a domain itself (domid 0, "machine"): front ends in it speak by
-`guest`.
+the store (and its socket and doors), the hypervisor, the process pool, the supervisor of the
+domains. The process that makes the machine is a domain itself (domid 0, "machine"): front ends in
+it speak by `guest`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from hypervisor.program import name_of
 from hypervisor.simulated_domain import SimulatedDomain
 from hypervisor.simulated_guest import ControlGuest
 from hypervisor.store_actor import StoreActor
+from hypervisor.store_door import ProcessDoor, open_here
 from hypervisor.store_socket import StoreSocket
 
 _START_TIMEOUT = 60.0  # seconds; a start that takes too long fails by its own, shorter deadline
@@ -73,6 +74,9 @@ class Machine:
         HypervisorError: a simulated machine has no store socket.
         SocketInUse, NotASocket, OSError: the store cannot be served there.
 
+    Attributes:
+        store: domain 0's client of the machine's store.
+
     Use it as a context manager: leaving it stops every domain in reverse order of its start.
     """
 
@@ -97,9 +101,10 @@ class Machine:
         if simulation is not None and store_socket is not None:
             raise HypervisorError("a simulated machine has no store socket: it has no outside")
         try:
-            store = self.system.start(StoreActor, name="store")
+            self._store = store = self.system.start(StoreActor, name="store")
             if store_socket is not None:
                 self._listen(store, os.fspath(store_socket))
+            self.store = open_here(store, CONTROL_DOMAIN, self.system.start)
             self._hypervisor = self.system.start(
                 Hypervisor,
                 store,
@@ -110,11 +115,14 @@ class Machine:
             )
             self.guest: Guest
             self._pool: Ref | None = None
+            self._store_door: Ref | None = None
+            common = (CONTROL_DOMAIN, "machine", self.store, self._hypervisor)
             if simulation is None:
-                self.guest = LocalGuest(CONTROL_DOMAIN, "machine", self._hypervisor)
+                self.guest = LocalGuest(*common)
+                self._store_door = self.system.start(ProcessDoor, name="store-process-door")
                 self._pool = self.system.start(ProcessPool, spares, name="processes")
             else:
-                self.guest = ControlGuest(CONTROL_DOMAIN, "machine", self._hypervisor, simulation)
+                self.guest = ControlGuest(*common, simulation)
             self._front = self.system.start(_FrontDoor, self.guest, name="front")
             self._hypervisor.ask(hc.CreateDomain(self.guest.name, self._front))
             self._supervisor = self.system.start(
@@ -166,7 +174,7 @@ class Machine:
             ValueError: not a placement, or not a kind of restart.
             MachineFailed: the machine has given up already.
         """
-        common = [self._hypervisor, name, name_of(program), list(args), restart]
+        common = [self._hypervisor, self._store, name, name_of(program), list(args), restart]
         simulated = self.system.simulation is not None
         if placement not in ("process", "thread", *(("simulated",) if simulated else ())):
             raise ValueError(f"placement is 'process' or 'thread', not {placement!r}")
@@ -186,6 +194,7 @@ class Machine:
                 ProcessDomain,
                 *common,
                 self._pool,
+                self._store_door,
                 self.watchdog,
                 self._grace,
                 restart=restart,

@@ -21,6 +21,7 @@ from hypervisor.errors import DomainStartError
 from hypervisor.program import load
 from hypervisor.simulated_faults import CRASH_DOMAIN, HANG_DOMAIN, SLOW_START
 from hypervisor.simulated_guest import ProcessGuest
+from hypervisor.store_door import open_here
 
 _BOOT_TIMEOUT = 20.0  # virtual seconds for a driver's on_start
 
@@ -31,6 +32,7 @@ class SimulatedDomain(DomainActor):
     def __init__(
         self,
         hypervisor: Ref,
+        store: Ref,
         name: str,
         program: str,
         args: list[Any],
@@ -38,7 +40,7 @@ class SimulatedDomain(DomainActor):
         watchdog: float,
         grace: float,
     ) -> None:
-        super().__init__(hypervisor, name, program, args, restart)
+        super().__init__(hypervisor, store, name, program, args, restart)
         assert self.system.simulation is not None
         self._simulation: Scheduler = self.system.simulation
         self._process = self._simulation.process(self.ref, self._peril)
@@ -59,7 +61,12 @@ class SimulatedDomain(DomainActor):
 
     def _boot(self) -> Ref:
         self._guest = guest = ProcessGuest(
-            self._domid, self._name, self._hypervisor, self._simulation, self._process
+            self._domid,
+            self._name,
+            open_here(self._store, self._domid, self.start_child),
+            self._hypervisor,
+            self._simulation,
+            self._process,
         )
         runner, program = load(self._program)
         deadline = self._simulation.later(

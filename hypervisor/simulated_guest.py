@@ -24,6 +24,7 @@ from hypervisor.errors import BadPort
 from hypervisor.guest import LocalGuest
 from hypervisor.memory import Mapping
 from hypervisor.simulated_faults import DELAY_SIGNAL, LOSE_SIGNAL, REVOKE
+from hypervisor.store_client import StoreClient
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,8 +33,15 @@ T = TypeVar("T")
 class SimulatedGuest(LocalGuest):
     """A domain under a scheduler."""
 
-    def __init__(self, domid: int, name: str, hypervisor: Ref, simulation: Scheduler) -> None:
-        super().__init__(domid, name, hypervisor)
+    def __init__(
+        self,
+        domid: int,
+        name: str,
+        store: StoreClient,
+        hypervisor: Ref,
+        simulation: Scheduler,
+    ) -> None:
+        super().__init__(domid, name, store, hypervisor)
         self._simulation = simulation
 
     def point(self) -> None:
@@ -47,8 +55,15 @@ class SimulatedGuest(LocalGuest):
 class ControlGuest(SimulatedGuest):
     """Domain 0."""
 
-    def __init__(self, domid: int, name: str, hypervisor: Ref, simulation: Scheduler) -> None:
-        super().__init__(domid, name, hypervisor, simulation)
+    def __init__(
+        self,
+        domid: int,
+        name: str,
+        store: StoreClient,
+        hypervisor: Ref,
+        simulation: Scheduler,
+    ) -> None:
+        super().__init__(domid, name, store, hypervisor, simulation)
         self._devices: dict[str, None] = {}  # that it has used, in this order
 
     def point(self) -> None:
@@ -72,11 +87,12 @@ class ProcessGuest(SimulatedGuest):
         self,
         domid: int,
         name: str,
+        store: StoreClient,
         hypervisor: Ref,
         simulation: Scheduler,
         process: SimulatedProcess,
     ) -> None:
-        super().__init__(domid, name, hypervisor, simulation)
+        super().__init__(domid, name, store, hypervisor, simulation)
         self._process = process
 
     def point(self) -> None:

@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 from hypervisor.store_domains import INTRODUCE, RELEASE, Domains, Specials
 from hypervisor.store_errors import Compacted, StoreError
-from hypervisor.store_log import Followers, Log, Seen, Wake, may_see, seen, values
+from hypervisor.store_log import Followers, Log, Seen, Wake, may_see, seen, upto, values
 from hypervisor.store_nodes import Content, Node, find, nearest, new_root
 from hypervisor.store_paths import canonical, home, is_special, parent
 from hypervisor.store_permissions import (
@@ -48,7 +48,7 @@ from hypervisor.store_permissions import (
 from hypervisor.store_quota import Accounts, Quota
 from hypervisor.store_transactions import Transactions
 from hypervisor.store_tree import Change, Listing, Planned, Tells, Tree
-from hypervisor.store_watches import Event, Watches
+from hypervisor.store_watches import TOKEN_MAX, Event, Watches
 
 Effect = Event | Wake
 
@@ -182,15 +182,26 @@ class Store:
         self._transactions.drop(caller)
 
     def follow(self, caller: Caller, path: str, token: bytes) -> None:
-        """From now on be woken for what is at and below ``path``. Call `since` after this."""
+        """From now on be woken for what is at and below ``path``. Call `since` after this.
+
+        Raises:
+            StoreError: EINVAL, EEXIST, ENOSPC; E2BIG: the token, as for watches.
+        """
         _, subject, path = self._at(caller, path, 0)
+        if len(token) > TOKEN_MAX:
+            raise StoreError("E2BIG", f"follow: a token of {len(token)} bytes")
         self._followers.add(caller, subject, path, token)
 
     def unfollow(self, caller: Caller, token: bytes) -> None:
         self._followers.remove(caller, token)
 
-    def since(self, caller: Caller, path: str, revision: int) -> Changes:
+    def since(
+        self, caller: Caller, path: str, revision: int, most_bytes: int | None = None
+    ) -> Changes:
         """Everything that has happened at and below ``path`` after ``revision``, in order.
+
+        Or the first of it that is not longer than ``most_bytes`` in its paths and values, or a
+        single change; then the revision to go on from is not yet the store's.
 
         Raises:
             Compacted: the log does not reach back so far, or the revision is of another store, or
@@ -202,7 +213,10 @@ class Store:
         quiet = top.latest <= revision <= now
         if revision < subject.since or not (quiet or self._log.covers(revision)):
             raise Compacted(path, now, values(self._head.root, path, subject))
-        return Changes(now, [] if quiet else seen(self._log.since(path, revision), subject))
+        found = [] if quiet else self._log.since(path, revision)
+        first = found if most_bytes is None else upto(found, most_bytes)
+        reached = now if len(first) == len(found) else first[-1].revision
+        return Changes(reached, seen(first, subject))
 
     def snapshot(self, caller: Caller, path: str) -> Snapshot:
         """Where a follower can begin; empty if there is nothing that it may read."""
@@ -219,7 +233,7 @@ class Store:
 
     def introduce(self, domid: int) -> list[Effect]:
         """Raises: StoreError: EINVAL."""
-        if not self.domains.introduce(domid, self.revision):
+        if not self.domains.introduce(domid):
             self._end_connections(domid)
             return []
         return [*self._make_home(domid), *self._tell_special(INTRODUCE, domid)]
@@ -234,6 +248,7 @@ class Store:
             if node is not None:  # it has not gone with one above it
                 effects += self._disown(path, node, domid, remove=remove_nodes)
         self._specials.end_domain(domid)
+        self.domains.has_ended(domid, self.revision)
         return effects + self._tell_special(RELEASE, domid)
 
     def shut_down(self, domid: int) -> list[Effect]:

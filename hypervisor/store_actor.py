@@ -1,86 +1,62 @@
 """The machine's store as an actor: requests in, answers out, and watch events to whoever watches.
 
 It owns the one `Store` and every connection to it, and never blocks. A connection belongs to a
-domain, for which the opener vouches (the machine for those on its socket, the hypervisor for a
-guest's hypercalls), and to a door: the actor that is told its `StoreEvent` messages. The answer to
-a request always comes before the events that the request caused on the same connection.
+domain, for which the opener vouches (the machine for those on its socket, the domain's own actor
+for a guest's hypercalls), and to a door: the actor that is told its `StoreEvent` messages. The
+answer to a request always comes before the events that the request caused on the same connection.
 
-Rules: only who opens a connection can use it, since its number is known to no one else's door; a
-connection ends when its door does. What the machine itself writes (`Put`, `Remove`, `Deliver`) it
-writes as domain 0, and a refusal of that is a bug and raises.
+Rules: only who opens a connection can use it, since nobody else is told its number, and what a
+domain says (store_calls.py) does not have one; a connection ends when its owner does, or its
+domain. What the machine itself writes (`Put`, `Remove`, `Deliver`) it writes as domain 0, and a
+refusal of that is a bug and raises.
 
 The words of the bus pass through here (`Deliver`): each is written, and only then told, with the
 revision that it got. So whoever has heard a word finds it in the log, and whoever has missed one
 finds it there too (`Since`).
+
+Corner cases: whatever a domain says over its connection is answered, by a refusal if it makes no
+sense. What is left of a snapshot is kept for the connection until it is fetched, another one is
+taken, or the connection ends: at most one for each.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from actors import Actor, Down, Message, Ref
+from hypervisor import hypercalls as hc
 from hypervisor.hypercalls import PeerState
 from hypervisor.store import Effect, Store
-from hypervisor.store_errors import StoreError
+from hypervisor.store_calls import (
+    PART_BYTES,
+    Changes,
+    CloseStore,
+    Follow,
+    MoreNodes,
+    Nodes,
+    OpenStore,
+    Since,
+    StoreCall,
+    StoreEvent,
+    StoreRefused,
+    StoreRequest,
+    TakeSnapshot,
+    Unfollow,
+)
+from hypervisor.store_errors import Compacted, StoreError
 from hypervisor.store_log import Wake
 from hypervisor.store_permissions import Caller, parse
 from hypervisor.store_quota import Quota
 from hypervisor.xs_requests import answer
-from hypervisor.xs_wire import Frames
+from hypervisor.xs_wire import WireError
+from hypervisor.xs_wire import parse as parse_packet
 
 MACHINE = Caller(0)
 
-
-class OpenStore(Message):
-    """A connection of domain ``domid``, whose events go to ``door``. Answered by its number."""
-
-    domid: int
-    door: Ref
-
-
-class CloseStore(Message):
-    """That connection is over, with its watches and transactions."""
-
-    connection: int
-
-
-class StoreRequest(Message):
-    """One message of the XenStore wire protocol. Answered by the bytes of the reply."""
-
-    connection: int
-    packet: bytes
-
-
-class StoreEvent(Message):
-    """To a door: a watch of that connection has fired.
-
-    Without a path: something that the connection follows in the log has changed.
-    """
-
-    connection: int
-    path: str
-    token: bytes
-
-
-class Since(Message):
-    """What that connection may see of the changes at and below ``path`` after ``revision``.
-
-    Answered by `Changed`. Raises `Compacted` at who asks: the log does not reach back so far.
-    """
-
-    connection: int
-    path: str
-    revision: int
-
-
-class Changed(Message):
-    """``revision`` is where to go on; each of ``changes`` the fields of a store_log.Seen."""
-
-    revision: int
-    changes: list[Any]
+_FRAME = 16  # bytes, about, of a node in a message beside its path and its value
 
 
 class Introduce(Message):
@@ -118,6 +94,23 @@ class Remove(Message):
     paths: list[str]
 
 
+@dataclass
+class _Snapshot:
+    """What is left of one."""
+
+    revision: int
+    nodes: list[tuple[str, bytes]]  # the last first
+
+
+@dataclass
+class _Connection:
+    caller: Caller
+    door: Ref
+    owner: Ref
+    monitor: int
+    snapshot: _Snapshot | None = None
+
+
 class StoreActor(Actor):
     """See the top of the module."""
 
@@ -127,21 +120,22 @@ class StoreActor(Actor):
     def __init__(self, quota: Quota | None = None) -> None:
         super().__init__()
         self._store = Store(quota)
-        self._doors: dict[int, tuple[Caller, Ref, int]] = {}
+        self._connections: dict[int, _Connection] = {}
         self._numbers = itertools.count(1)
 
     def on_receive(self, message: Message) -> Any:
         match message:
-            case StoreRequest(connection, packet):
-                return self._request(connection, packet)
-            case OpenStore(domid, door):
-                number = next(self._numbers)
-                self._doors[number] = (Caller(domid, number), door, self.monitor(door))
+            case StoreCall(number, call):
+                return self._call(number, call)
+            case OpenStore(domid, door, owner):
+                number, owner = next(self._numbers), owner or door
+                caller = Caller(domid, number)
+                self._connections[number] = _Connection(caller, door, owner, self.monitor(owner))
                 return number
             case CloseStore(connection):
                 self._close(connection)
             case Down(ref=ref):
-                for number in [n for n, (_, door, _) in self._doors.items() if door == ref]:
+                for number in [n for n, c in self._connections.items() if c.owner == ref]:
                     self._close(number)
             case Introduce(domid, values):
                 self._introduce(domid, values)
@@ -152,10 +146,6 @@ class StoreActor(Actor):
             case Deliver(values, readers, door, word):
                 self._put(values, readers)
                 door.tell(replace(word, revision=self._store.revision), control=True)
-            case Since(connection, path, revision):
-                caller, _, _ = self._doors[connection]
-                changes = self._store.since(caller, path, revision)
-                return Changed(changes.revision, [list(change) for change in changes.changes])
             case Remove(paths):
                 for path in paths:
                     self._remove(path)
@@ -163,21 +153,46 @@ class StoreActor(Actor):
                 return super().on_receive(message)
         return None
 
-    def _request(self, connection: int, packet: bytes) -> bytes:
-        caller, _, _ = self._doors[connection]
-        frames = Frames()
-        frames.feed(packet)
-        request = frames.take()
-        if request is None or len(frames):
-            raise ValueError("a store request is exactly one message")
-        answered = answer(self._store, caller, request)
-        self._deliver(answered.effects)
-        return answered.reply
+    def _call(self, number: int, call: Message) -> Any:
+        connection = self._connections.get(number)
+        if connection is None:
+            return hc.Refused("DomainDead", "its connection to the store has ended")
+        try:
+            return self._perform(connection, call)
+        except StoreError as error:
+            return StoreRefused(error.errno, str(error))
+        except WireError as error:
+            return hc.Refused("HypercallError", str(error))
 
-    def _close(self, connection: int) -> None:
-        caller, door, monitor = self._doors.pop(connection)
-        self.demonitor(door, monitor)
-        self._store.disconnect(caller)
+    def _perform(self, connection: _Connection, call: Message) -> Any:
+        caller, store = connection.caller, self._store
+        match call:
+            case StoreRequest(packet):
+                answered = answer(store, caller, parse_packet(packet))
+                self._deliver(answered.effects)
+                return answered.reply
+            case Follow(path, token):
+                store.follow(caller, path, token)
+                return store.revision
+            case Unfollow(token):
+                return store.unfollow(caller, token)
+            case Since(path, revision):
+                try:
+                    reached, changes = store.since(caller, path, revision, PART_BYTES)
+                except Compacted as error:
+                    return _begin(connection, error.revision, error.snapshot)
+                said = [(c.revision, c.path, c.old, c.new, c.domid) for c in changes]
+                return Changes(reached, said, reached < store.revision)
+            case TakeSnapshot(path):
+                return _begin(connection, *store.snapshot(caller, path))
+            case MoreNodes():
+                return _next(connection)
+        return hc.Refused("HypercallError", f"{type(call).__name__} is not for the store")
+
+    def _close(self, number: int) -> None:
+        closed = self._connections.pop(number)
+        self.demonitor(closed.owner, closed.monitor)
+        self._store.disconnect(closed.caller)
 
     def _introduce(self, domid: int, values: dict[str, str]) -> None:
         home = f"/local/domain/{domid}"
@@ -189,7 +204,7 @@ class StoreActor(Actor):
         if domid == 0:
             return  # the machine itself ends, and its store with it
         self._deliver(self._store.release(domid, remove_nodes=True))
-        for number in [n for n, (caller, _, _) in self._doors.items() if caller.domid == domid]:
+        for number in [n for n, c in self._connections.items() if c.caller.domid == domid]:
             self._close(number)
 
     def _put(self, values: dict[str, str], readers: Iterable[int]) -> None:
@@ -210,7 +225,27 @@ class StoreActor(Actor):
     def _deliver(self, effects: list[Effect]) -> None:
         for effect in effects:
             number = effect.to.connection
-            if number in self._doors:
+            if number in self._connections:
                 path = "" if isinstance(effect, Wake) else effect.path
                 event = StoreEvent(number, path, effect.token)
-                self._doors[number][1].tell(event, control=True)
+                self._connections[number].door.tell(event, control=True)
+
+
+def _begin(connection: _Connection, revision: int, values: Mapping[str, bytes]) -> Nodes:
+    connection.snapshot = _Snapshot(revision, [*values.items()][::-1])
+    return _next(connection)
+
+
+def _next(connection: _Connection) -> Nodes:
+    """Raises: StoreError: EINVAL: there is nothing left of a snapshot."""
+    snapshot = connection.snapshot
+    if snapshot is None:
+        raise StoreError("EINVAL", "there is no snapshot to go on with")
+    left, part, total = snapshot.nodes, list[tuple[str, bytes]](), 0
+    while left and total < PART_BYTES:
+        path, value = left.pop()
+        part.append((path, value))
+        total += _FRAME + len(path) + len(value)
+    if not left:
+        connection.snapshot = None
+    return Nodes(snapshot.revision, part, bool(left))

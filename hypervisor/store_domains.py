@@ -43,6 +43,7 @@ class Domains:
     def __init__(self, quota: Quota) -> None:
         self._default = quota
         self._domains = {0: _Domain(Subject(0, None, UNLIMITED))}
+        self._ended: dict[int, int] = {}  # by domid, of those that were: up to which revision
 
     def subject(self, domid: int) -> Subject:
         """Raises: StoreError: EACCES: it is not introduced."""
@@ -54,8 +55,8 @@ class Domains:
     def is_introduced(self, domid: int) -> bool:
         return domid in self._domains
 
-    def introduce(self, domid: int, revision: int) -> bool:
-        """It is there from ``revision`` on. Whether it is new.
+    def introduce(self, domid: int) -> bool:
+        """It is there from now on. Whether it is new.
 
         Raises:
             StoreError: EINVAL: no domain can have that domid, or it is 0.
@@ -64,7 +65,8 @@ class Domains:
             raise StoreError("EINVAL", f"{domid} is no domain to introduce")
         if domid in self._domains:
             return False
-        self._domains[domid] = _Domain(Subject(domid, None, self._default, revision))
+        since = self._ended.get(domid, 0)
+        self._domains[domid] = _Domain(Subject(domid, None, self._default, since))
         return True
 
     def release(self, domid: int) -> None:
@@ -74,6 +76,10 @@ class Domains:
         for other in self._domains.values():
             if other.subject.target == domid:
                 other.subject = other.subject._replace(target=None)
+
+    def has_ended(self, domid: int, revision: int) -> None:
+        """What was up to ``revision`` is not for the next one of that domid."""
+        self._ended[domid] = revision
 
     def shut_down(self, domid: int) -> bool:
         """Whether that is news. Raises as `release`."""
@@ -90,7 +96,8 @@ class Domains:
         domain = self._guest(domid)
         if target not in self._domains:
             raise StoreError("ENOENT", f"domain {target} is not introduced")
-        domain.subject = domain.subject._replace(target=target)
+        since = max(domain.subject.since, self._domains[target].subject.since)
+        domain.subject = domain.subject._replace(target=target, since=since)
 
     def quota(self, domid: int | None) -> Quota:
         """Of that domain, or the default. Raises: StoreError: ENOENT."""

@@ -30,6 +30,7 @@ from hypervisor.store_quota import exceeds
 from hypervisor.store_tree import Change
 
 _LEVELS = 16
+_FRAME = 32  # bytes, about, of what is said of a change beside its path and its values
 
 
 class _Record(NamedTuple):
@@ -59,7 +60,7 @@ class Log:
         for top in prefixes(change.path, _LEVELS):
             earlier.append(self._latest.get(top, 0))
             self._latest[top] = change.revision
-        size = len(change.path) + sum(len(c.value) for c in (change.old, change.new) if c)
+        size = _size(change)
         self._records[change.revision % len(self._records)] = _Record(change, tuple(earlier), size)
         self._last = change.revision
         self._bytes += size
@@ -94,6 +95,20 @@ class Log:
         for top in prefixes(record.change.path, _LEVELS):
             if self._latest[top] == self._first:
                 del self._latest[top]
+
+
+def _size(change: Change) -> int:
+    return len(change.path) + sum(len(c.value) for c in (change.old, change.new) if c)
+
+
+def upto(changes: list[Change], most_bytes: int) -> list[Change]:
+    """The first of them that have no more bytes together, each with its frame, and at least one."""
+    total = 0
+    for count, change in enumerate(changes):
+        total += _FRAME + _size(change)
+        if total > most_bytes:
+            return changes[: max(1, count)]
+    return changes
 
 
 class Seen(NamedTuple):

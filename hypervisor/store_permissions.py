@@ -7,7 +7,7 @@ everything. A domain that has another as its target (a device model that serves 
 one may. An entry for `ANY_DOMAIN` is for everyone, as in xenstored with that feature.
 
 A domid may be used again: the entries of a domain that has ended are taken out (`without`), and
-what was before its introduction is not for the new one to see.
+what was before its end is not for the next one of that domid to see.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Subject(NamedTuple):
     domid: int
     target: int | None = None
     quota: Quota = UNLIMITED
-    since: int = 0  # the revision at which it was introduced
+    since: int = 0  # the revision at which the last one of its domid had ended
 
     def is_named(self, domid: int) -> bool:
         return domid in (self.domid, self.target, ANY_DOMAIN)

@@ -17,7 +17,7 @@ from functools import partial
 
 from actors import Actor, Message, Ref
 from hypervisor.socketfile import UnixListener
-from hypervisor.store_actor import CloseStore, OpenStore, StoreEvent, StoreRequest
+from hypervisor.store_calls import CloseStore, OpenStore, StoreCall, StoreEvent, StoreRequest
 from hypervisor.xs_wire import Frames, WireError, watch_event
 
 _CHUNK = 64 << 10  # bytes to receive at a time
@@ -94,7 +94,8 @@ class StoreSocket(Actor):
         client.frames.feed(data)
         try:
             while (request := client.frames.take()) is not None:
-                client.out += self._store.ask(StoreRequest(client.connection, request.encode()))
+                call = StoreCall(client.connection, StoreRequest(request.encode()))
+                client.out += self._store.ask(call)
         except WireError:
             self._drop(client)
         else:

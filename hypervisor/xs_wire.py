@@ -93,6 +93,19 @@ def unpack(payload: bytes) -> list[bytes]:
     return payload.split(b"\0")[:-1]
 
 
+def parse(data: bytes) -> Packet:
+    """The message that ``data`` is.
+
+    Raises:
+        WireError: it is not exactly one.
+    """
+    if len(data) >= HEADER_SIZE:
+        kind, req_id, tx_id, length = _HEADER.unpack_from(data)
+        if length == len(data) - HEADER_SIZE <= PAYLOAD_MAX:
+            return Packet(kind, req_id, tx_id, data[HEADER_SIZE:])
+    raise WireError(f"{len(data)} bytes are not one message of the store's protocol")
+
+
 class Frames:
     """Cuts what one side of a connection has sent into messages."""
 

@@ -45,6 +45,10 @@ ALLOWED: dict[str, str] = {
         "one deadline for a domain that holds too much revoked memory: let go, or be killed"
     ),
     "hypervisor.simulated_domain.SimulatedDomain._probe": "the watchdog, as above, in virtual time",
+    "hypervisor.store_watch.Follower.get": (
+        "the deadline that the caller gave; the loop goes round when it is woken and what it was "
+        "woken for is not for it to see"
+    ),
     "transport.endpoint.FrontEndActor.on_receive": (
         "the watchdog: armed when requests are in flight after a time without any"
     ),

@@ -20,7 +20,8 @@ from pyxs import Client, PyXSError
 
 from actors import Ref, StartFailed, System
 from hypervisor import Machine, SocketInUse
-from hypervisor.store_actor import CloseStore, Introduce, OpenStore, Put, Release, StoreActor
+from hypervisor.store_actor import Introduce, Put, Release, StoreActor
+from hypervisor.store_calls import CloseStore, OpenStore
 from hypervisor.store_socket import StoreSocket
 from hypervisor.xs_wire import Frames, Op, Packet, pack
 from tests.actors.parts import Recorder

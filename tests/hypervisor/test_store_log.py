@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervisor.store import Store
-from hypervisor.store_errors import Compacted
+from hypervisor.store_errors import Compacted, StoreError
 from hypervisor.store_log import Log
 from hypervisor.store_nodes import Content
 from hypervisor.store_paths import is_below
@@ -194,6 +194,60 @@ def test_a_domain_does_not_see_what_another_of_its_domid_could() -> None:
             ("0 since /a 5", "/a: absent -> secret, /a: secret -> secret, /a: secret -> secret"),
         ],
     )
+
+
+def test_a_domain_of_a_new_domid_sees_what_was_before_it() -> None:
+    play(
+        Script(),
+        [
+            ("0 write /a open", "-"),
+            ("0 chmod /a r0", "-"),
+            ("0 write /b secret", "-"),
+            ("0 introduce 7", "-"),
+            ("7 since /a 5", "/a: absent -> open"),
+            ("7 since /b 5", "-"),
+        ],
+    )
+
+
+def test_a_domain_does_not_see_through_its_target_what_another_of_that_domid_could() -> None:
+    play(
+        Script(),
+        [
+            ("0 write /a secret", "-"),
+            ("0 chmod /a n0 r1", "-"),
+            ("0 release 1", "-"),  # which is 8 and 9
+            ("0 introduce 1", "-"),
+            ("0 target 2 1", "-"),
+            ("2 since /a 5", "compacted at 9: "),
+            ("2 since /a 9", "-"),
+        ],
+    )
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["/a", "/a/b", "/c"]), st.integers(0, 300))),
+    st.integers(1, 500),
+)
+def test_what_comes_in_parts_is_the_same(writes: list[tuple[str, int]], most: int) -> None:
+    store = Store()
+    for path, size in writes:
+        store.write(ROOT, path, b"x" * size)
+    whole = store.since(ROOT, "/a", 0).changes
+    found, reached = [], 0
+    while reached < store.revision:
+        reached, changes = store.since(ROOT, "/a", reached, most)
+        assert sum(len(c.new or b"") for c in changes) <= most or len(changes) == 1
+        found += changes
+    assert found == whole
+
+
+def test_a_token_that_is_too_long_is_refused() -> None:
+    script = Script()
+    with pytest.raises(StoreError, match="E2BIG"):
+        script.store.follow(ROOT, "/a", b"t" * 1023)
+    script.store.follow(ROOT, "/a", b"t" * 1022)
 
 
 def test_compacted_can_be_read() -> None:
