@@ -36,6 +36,7 @@ class Rights:
 
     @property
     def mappable(self) -> bool:
+        """It may be mapped, not only copied."""
         return not (self.copy_only or self.sub_page)
 
     def within(self, other: Rights) -> bool:

@@ -171,6 +171,7 @@ class UsageIs(Message):
     mapped: int
     mappings: int
     orphans: int
+    regions: int
 
 
 class AllocUnbound(Message):
