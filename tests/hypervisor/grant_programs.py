@@ -6,12 +6,13 @@ side. What a domain is told is kept until a test asks for it.
 
 from __future__ import annotations
 
+import mmap
+import resource
 from contextlib import ExitStack
 from dataclasses import astuple
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
-
-import numpy as np
 
 from actors import Actor, Message
 from hypervisor import (
@@ -75,6 +76,16 @@ class Hands:
             return self.regions[side[1]], side[2]
         return GrantRef(*side[1:])
 
+    def map_without_room(self, granter: int, gref: int) -> None:
+        """Map while this process may have only 16 MiB more of addresses than it has."""
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (pages * mmap.PAGESIZE + (16 << 20), hard))
+        try:
+            self.guest.map_grant_ref(granter, gref)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
     def do(self, body: Any) -> Any:
         guest, regions, mappings = self.guest, self.regions, self.mappings
         match body:
@@ -114,6 +125,8 @@ class Hands:
                 mapping = guest.map_grant_ref(granter, gref, readonly=readonly)
                 mappings[mapping.handle] = mapping
                 return mapping.handle
+            case ["map without room", granter, gref]:
+                return self.map_without_room(granter, gref)
             case ["unmap", handle]:
                 guest.unmap_grant_ref(mappings[handle])
             case ["poke", handle, offset, data]:
@@ -121,15 +134,14 @@ class Hands:
             case ["peek", handle, offset, length]:
                 return bytes(mappings[handle].view[offset : offset + length])
             case ["keep", handle]:
-                view = mappings[handle].view
-                self.kept[handle] = [np.frombuffer(view, dtype=np.uint8), view[1:]]
+                self.kept[handle] = kept(mappings[handle].view)
             case ["kept", handle, offset, length]:
                 array, part = self.kept[handle]
                 assert bytes(array[1:]) == bytes(part)
                 return bytes(array[offset : offset + length])
             case ["scribble", handle, offset, data]:
                 array, part = self.kept[handle]
-                array[offset : offset + len(data)] = np.frombuffer(data, dtype=np.uint8)
+                array[offset : offset + len(data)] = list(data)
                 part[offset - 1 : offset - 1 + len(data)] = data
             case ["copy", source, dest, length]:
                 guest.grant_copy(self.side(source), self.side(dest), length)
@@ -147,6 +159,13 @@ class Hands:
             case _:
                 raise ValueError(body)
         return None
+
+
+def kept(view: memoryview) -> list[Any]:
+    """An array and a slice, which both go on exporting the view."""
+    import numpy as np  # here, since it takes longer than all else that a process does to start
+
+    return [np.frombuffer(view, dtype=np.uint8), view[1:]]
 
 
 class Obedient(BackEnd):

@@ -11,8 +11,6 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from actors import Fd
 from hypervisor import Guest, punch_hole
 from hypervisor import hypercalls as hc
@@ -62,6 +60,8 @@ def fallocate(fd: int, mode: int, start: int, length: int) -> None:
 
 def remap_writable(loot: Loot) -> None:
     """A mapping that was made read-only, made writable."""
+    import numpy as np  # here, as in grant_programs
+
     with mmap.mmap(loot.fd.fileno(), PAGE, prot=mmap.PROT_READ) as pages:
         address = np.frombuffer(pages, dtype=np.uint8).ctypes.data
         if _libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(PAGE), WRITE):
