@@ -227,7 +227,7 @@ def test_a_lie_about_unmapping_is_believed_by_the_account_and_not_by_a_revocatio
 
 def test_who_keeps_too_much_of_what_was_revoked_is_killed_and_nobody_else() -> None:
     quota = GrantQuota(orphans=SIZE)
-    with World(grant_quota=quota, watchdog=2.0) as world:
+    with World(grant_quota=quota, watchdog=3.0) as world:
         owner = world.domain("here")
         exception = world.machine.guest.bind_virq(Virq.DOM_EXC)
         modest, sorry, greedy = (
