@@ -12,6 +12,9 @@ writable). Everybody's descriptor is the same open file, whose flags anybody may
 is read and written by mappings. A transfer hands over a copy, since the giver may go on mapping
 what it gave. What the machine has no memory or descriptor for is refused before anything changes.
 
+Who maps nothing of a grant is not told of its end: nobody can be sent news by whomever he never
+dealt with.
+
 Corner case: memory that is read-only to peers cannot be written by descriptor, by us as little as
 by anybody. So it is no destination of a copy; its owner has a view of it.
 """
@@ -292,7 +295,7 @@ class Granting:
                     self._forget(number)
                 case Overdrawn(domid, limit):
                     self._overdrawn(domid, limit)
-                case Revoked(domid, granter, gref, handles):
+                case Revoked(domid, granter, gref, handles) if handles:
                     self._tell(domid, hc.MappingRevoked(granter, gref, list(handles)))
                 case GrantGone(domid, gref):
                     self._tell(domid, hc.GrantGone(gref))

@@ -125,6 +125,7 @@ class RealMemory(RuleBasedStateMachine):
             assert domid in self.alive
             match news:
                 case hc.MappingRevoked(handles=handles):
+                    assert handles  # who maps nothing is not told
                     for handle in handles:
                         assert not self.mapped[domid, handle].revoked
                         self.mapped[domid, handle].revoked = True
@@ -140,6 +141,11 @@ class RealMemory(RuleBasedStateMachine):
             self.add_domain()
         self.populate(0, 4, readonly=False)
         self.populate(1, 3, readonly=True)
+        for what, to in ((0, 1), (1, 2), (1, 0)):
+            self.grant(what, to, at=0, size=2, more=True)
+        for what in range(3):
+            self.grant_on(what, to=what)
+            self.map(what)
 
     @precondition(lambda self: len(self.alive) < 4)
     @rule()
@@ -150,10 +156,14 @@ class RealMemory(RuleBasedStateMachine):
 
     @rule(who=NUMBERS, pages=st.integers(1, 4), readonly=st.booleans())
     def populate(self, who: int, pages: int, readonly: bool) -> None:
+        """Every page begins with another byte than zero."""
         domid = self.pick(who, self.alive)
         fd = os.memfd_create("owned", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, pages * PAGE)
         view = mmap.mmap(fd, pages * PAGE)
+        shows = [number % 255 + 1 for number in range(self.bytes, self.bytes + pages)]
+        view[::PAGE] = bytes(shows)
+        self.bytes += pages
         seals = SEALS | (F_SEAL_FUTURE_WRITE if readonly else 0)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
         try:
@@ -162,7 +172,7 @@ class RealMemory(RuleBasedStateMachine):
             view.close()
             os.close(fd)
             return
-        self.memory[number] = Owned(domid, fd, view, readonly, [0] * pages)
+        self.memory[number] = Owned(domid, fd, view, readonly, shows)
 
     @precondition(lambda self: self.memory)
     @rule(what=NUMBERS, to=NUMBERS, at=NUMBERS, size=st.integers(1, 3), more=st.booleans())
