@@ -379,9 +379,8 @@ class PortClosed(News):
 class MappingRevoked(News):
     """What ``granter`` granted as ``gref`` is over; so are the mappings of these ``handles``.
 
-    Who maps nothing of it is not told.
-
     They show zeros or an old snapshot, and are counted against this domain until it unmaps them.
+    Who maps nothing of it is not told.
     """
 
     granter: int

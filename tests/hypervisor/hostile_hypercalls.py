@@ -67,6 +67,10 @@ def what_was_received(guest: Guest, facts: Facts) -> Any:
         guest.hypercall(hc.UnmapGrantRef(granted.handle))
 
 
+def read_only_of_what_is_not(guest: Guest, facts: Facts) -> Any:
+    return guest.hypercall(hc.GrantTransitive(0, guest.domid, facts.gref, 0, SIZE, 1))
+
+
 def the_same_twice(guest: Guest, _: Facts) -> Any:
     region = Region(SIZE)
     try:
@@ -186,5 +190,6 @@ HOSTILE: dict[str, Callable[[Guest, Facts], Any]] = {
     **{f"populate {name}": _populate(*row) for name, row in POPULATE.items()},
     "populate what was received": what_was_received,
     "populate the same twice": the_same_twice,
+    "grant on read-only, unsealed": read_only_of_what_is_not,
     **{name: _call(make) for name, make in CALLS.items()},
 }
