@@ -36,7 +36,7 @@ class Rights:
 
     @property
     def mappable(self) -> bool:
-        """Neither copy-only nor for part of a page."""
+        """It may be mapped, not only copied."""
         return not (self.copy_only or self.sub_page)
 
     def within(self, other: Rights) -> bool:

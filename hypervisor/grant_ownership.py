@@ -44,7 +44,7 @@ class Ownership(Generic[M]):
             raise HypercallError(f"populate: {size} bytes are not whole pages of {self._page}")
         if memory in self._memory:
             raise HypercallError(f"populate: {memory!r} is somebody's already")
-        table.account.charge_memory(size)
+        table.account.charge_region(size)
         self._add(table, memory, size)
 
     def release(self, domid: int, memory: M) -> None:
@@ -62,11 +62,11 @@ class Ownership(Generic[M]):
         self._table(giver)
         if size < 1:
             raise HypercallError(f"accept_transfer: {size} bytes is no memory")
-        table.account.charge_memory(size)
+        table.account.charge_region(size)
         try:
             gref = table.new_gref()
         except HypercallError:
-            table.account.memory -= size
+            table.account.return_region(size)
             raise
         table.accepts[gref] = Accept(giver, size)
         return gref
@@ -89,7 +89,7 @@ class Ownership(Generic[M]):
             raise HypercallError(f"transfer: {size} bytes; domain {receiver} takes {accept.size}")
         self._remove(record)
         self._cancel(table, gref)
-        table.account.charge_memory(size)  # no more than what was just given back
+        table.account.charge_region(size)  # no more than what was just given back
         self._add(table, memory, size)
         return [Transferred(receiver, gref, memory, size, domid)]
 
@@ -126,14 +126,14 @@ class Ownership(Generic[M]):
     def _remove(self, record: Memory[M]) -> None:
         table = self._tables[record.owner]
         del self._memory[record.handle], table.memory[record.handle]
-        table.account.memory -= (record.pages - len(record.withdrawn)) * self._page
+        table.account.return_region((record.pages - len(record.withdrawn)) * self._page)
 
     def _cancel(self, table: Table[M], gref: int) -> bool:
         """Take an `accept_transfer` back; False if the gref is not one."""
         accept = table.accepts.pop(gref, None)
         if accept is None:
             return False
-        table.account.memory -= accept.size
+        table.account.return_region(accept.size)
         table.account.grants -= 1
         return True
 

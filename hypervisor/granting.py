@@ -6,9 +6,14 @@ withdraws from its caller goes back in the answer: the caller exchanges his own 
 owner nobody can do that, so the hole is punched here.
 
 What it believes of nobody: memory must be a memfd that can neither shrink nor grow nor be unsealed
-(or its owner could make who maps it fault), and what is granted read-only must be sealed against
-writing (or who has the descriptor could map it writable). A transfer hands over a copy, since
-the giver may go on mapping what it gave.
+(or its owner could make who maps it fault), of ordinary pages, open for reading and writing, and
+what is granted read-only must be sealed against writing (or who has the descriptor could map it
+writable). Everybody's descriptor is the same open file, whose flags anybody may change; so memory
+is read and written by mappings. A transfer hands over a copy, since the giver may go on mapping
+what it gave. What the machine has no memory or descriptor for is refused before anything changes.
+
+Who maps nothing of a grant is not told of its end: nobody can be sent news by whomever he never
+dealt with.
 
 Corner case: memory that is read-only to peers cannot be written by descriptor, by us as little as
 by anybody. So it is no destination of a copy; its owner has a view of it.
@@ -18,14 +23,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from actors import Fd, Message
 from hypervisor import hypercalls as hc
-from hypervisor.errors import BadGrant, HypercallError, NotPermitted
+from hypervisor.errors import HypercallError, NotPermitted
 from hypervisor.grant_effects import (
     Effect,
     Forget,
@@ -37,12 +42,19 @@ from hypervisor.grant_effects import (
     Revoked,
     Rights,
     StillReachable,
-    Transferred,
     Withdraw,
 )
 from hypervisor.grant_quota import GrantQuota
 from hypervisor.grants import Grants
-from hypervisor.memory import F_SEAL_FUTURE_WRITE, PAGE, SEALS, new_memfd, punch_hole
+from hypervisor.memory import (
+    F_SEAL_FUTURE_WRITE,
+    PAGE,
+    SEALS,
+    new_memfd,
+    punch_hole,
+    read_memory,
+    write_memory,
+)
 from hypervisor.port_effects import CONTROL_DOMAIN
 
 COPY_LIMIT = 1 << 20
@@ -136,18 +148,26 @@ class Granting:
             raise HypercallError("populate: that descriptor is not of a memfd") from error
         if seals & SEALS != SEALS:
             raise HypercallError("populate: it is not sealed against shrink, grow and unsealing")
+        if seals & fcntl.F_SEAL_WRITE:
+            raise HypercallError("populate: it is sealed against its owner's writing, too")
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
+            raise HypercallError("populate: that descriptor is not open for reading and writing")
+        if os.fstatvfs(fd).f_bsize != PAGE:
+            raise HypercallError(f"populate: its pages are not of {PAGE} bytes")
         about = os.fstat(fd)
         if about.st_size != call.size:
             raise HypercallError(f"populate: it has {about.st_size} bytes, not {call.size}")
         inode = (about.st_dev, about.st_ino)
         if inode in self._numbers:
             raise HypercallError("populate: that memory is somebody's already")
+        with _unless_short_of_anything("populate"):
+            kept = Fd(os.dup(fd))
         number = self._last + 1
         self._grants.populate(domid, number, call.size)
         self._last = number
         self._numbers[inode] = number
         readonly = bool(seals & F_SEAL_FUTURE_WRITE)
-        self._memory[number] = _Memory(Fd(os.dup(fd)), inode, call.size, readonly)
+        self._memory[number] = _Memory(kept, inode, call.size, readonly)
         return number
 
     def _release(self, domid: int, call: hc.ReleaseMemory) -> None:
@@ -167,19 +187,23 @@ class Granting:
     # --- grants ---
 
     def _grant_access(self, domid: int, call: hc.GrantAccess) -> int:
-        rights = Rights.of(call.rights)
+        rights = _rights(call.rights)
         self._refuse_unsealed(call.memory, rights)
         return self._grants.grant_access(
             domid, call.grantee, call.memory, call.offset, call.length, rights
         )
 
     def _grant_transitive(self, domid: int, call: hc.GrantTransitive) -> int:
-        rights = Rights.of(call.rights)
-        with suppress(BadGrant):  # which the tables say better
-            self._refuse_unsealed(self._grants.query(call.granter, call.gref).memory, rights)
-        return self._grants.grant_transitive(
+        rights = _rights(call.rights)
+        gref = self._grants.grant_transitive(
             domid, call.grantee, call.granter, call.gref, call.offset, call.length, rights
         )
+        try:  # only now is it known that the caller may know whose memory it is
+            self._refuse_unsealed(self._grants.query(domid, gref).memory, rights)
+        except HypercallError:
+            self._grants.end_access(domid, gref)
+            raise
+        return gref
 
     def _refuse_unsealed(self, number: int, rights: Rights) -> None:
         memory = self._memory.get(number)
@@ -206,32 +230,34 @@ class Granting:
         if self._memory[copy.dest].readonly:
             raise HypercallError("copy: memory that is sealed against writing is no destination")
         source, dest = self._memory[copy.source].fd, self._memory[copy.dest].fd
-        data = os.pread(source.fileno(), copy.length, copy.source_offset)
-        os.pwrite(dest.fileno(), data, copy.dest_offset)
+        with _unless_short_of_anything("copy"):
+            data = read_memory(source.fileno(), copy.source_offset, copy.length)
+            write_memory(dest.fileno(), copy.dest_offset, data)
 
     def _transfer(self, domid: int, call: hc.Transfer) -> None:
         given = self._memory.get(call.memory)
-        if given is not None and given.size > TRANSFER_LIMIT:
+        if given is None:
+            raise HypercallError(f"transfer: there is no memory {call.memory}")
+        if given.size > TRANSFER_LIMIT:
             raise HypercallError(f"transfer: {given.size} bytes; at most {TRANSFER_LIMIT} at once")
-        effects = self._grants.transfer(domid, call.memory, call.receiver, call.gref)
-        self._perform(effects, self._punch)
+        with _unless_short_of_anything("transfer"):
+            copy = _copy_of(given)
+        self._grants.transfer(domid, call.memory, call.receiver, call.gref)
+        self._replace(call.memory, copy)
+        said = hc.Transferred(call.gref, call.memory, copy, given.size, domid)
+        self._tell(call.receiver, said)
 
-    def _hand_over(self, number: int, size: int) -> Fd:
-        """Put a copy in the place of memory that was transferred; its giver keeps only zeros."""
-        given = self._memory.pop(number)
-        del self._numbers[given.inode]
-        fd = Fd(new_memfd("transferred", size))
-        for offset in range(0, size, COPY_LIMIT):
-            os.pwrite(fd.fileno(), os.pread(given.fd.fileno(), COPY_LIMIT, offset), offset)
-        fcntl.fcntl(fd.fileno(), fcntl.F_ADD_SEALS, SEALS)
+    def _replace(self, number: int, copy: Fd) -> None:
+        """``copy`` is that memory now; who maps what it was keeps only zeros."""
+        given = self._memory[number]
         if not given.readonly:
-            punch_hole(given.fd.fileno(), 0, size)
+            punch_hole(given.fd.fileno(), 0, given.size)
         given.fd.close()
-        about = os.fstat(fd.fileno())
+        del self._numbers[given.inode]
+        about = os.fstat(copy.fileno())
         inode = (about.st_dev, about.st_ino)
         self._numbers[inode] = number
-        self._memory[number] = _Memory(fd, inode, size, readonly=False)
-        return fd
+        self._memory[number] = _Memory(copy, inode, given.size, readonly=False)
 
     # --- looking ---
 
@@ -252,7 +278,14 @@ class Granting:
         if call.of != domid != CONTROL_DOMAIN:
             raise NotPermitted(f"only domain {CONTROL_DOMAIN} may ask what others have")
         usage = self._grants.usage(call.of)
-        return hc.UsageIs(usage.memory, usage.grants, usage.mapped, usage.mappings, usage.orphans)
+        return hc.UsageIs(
+            usage.memory,
+            usage.grants,
+            usage.mapped,
+            usage.mappings,
+            usage.orphans,
+            usage.regions,
+        )
 
     # --- effects ---
 
@@ -279,10 +312,7 @@ class Granting:
                     self._forget(number)
                 case Overdrawn(domid, limit):
                     self._overdrawn(domid, limit)
-                case Transferred(domid, gref, number, size, giver):
-                    fd = self._hand_over(number, size)
-                    self._tell(domid, hc.Transferred(gref, number, fd, size, giver))
-                case Revoked(domid, granter, gref, handles):
+                case Revoked(domid, granter, gref, handles) if handles:
                     self._tell(domid, hc.MappingRevoked(granter, gref, list(handles)))
                 case GrantGone(domid, gref):
                     self._tell(domid, hc.GrantGone(gref))
@@ -290,6 +320,31 @@ class Granting:
                     self._tell(domid, hc.LastMappingGone(gref))
                 case StillReachable(domid, number, offset, length, holder):
                     self._tell(domid, hc.StillReachable(number, offset, length, holder))
+
+
+def _copy_of(given: _Memory) -> Fd:
+    copy = Fd(new_memfd("transferred", given.size))
+    for offset in range(0, given.size, COPY_LIMIT):
+        count = min(COPY_LIMIT, given.size - offset)
+        os.pwrite(copy.fileno(), read_memory(given.fd.fileno(), offset, count), offset)
+    fcntl.fcntl(copy.fileno(), fcntl.F_ADD_SEALS, SEALS)
+    return copy
+
+
+def _rights(flags: int) -> Rights:
+    rights = Rights.of(flags)
+    if rights.flags != flags:
+        raise HypercallError(f"{flags} are no rights")
+    return rights
+
+
+@contextmanager
+def _unless_short_of_anything(what: str) -> Iterator[None]:
+    """Descriptors, memory, addresses: the machine's lack of them is a refusal, not its end."""
+    try:
+        yield
+    except OSError as error:
+        raise HypercallError(f"{what}: the machine cannot: {error.strerror}") from error
 
 
 def _side(side: Message) -> OwnMemory[int] | GrantRef:

@@ -20,6 +20,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from actors import Fd, Message
@@ -27,7 +28,7 @@ from hypervisor import hypercalls as hc
 from hypervisor.grant_effects import GrantRef, GrantState, Rights
 from hypervisor.grant_quota import GrantUsage
 from hypervisor.granting import COPY_LIMIT
-from hypervisor.memory import Backing, Mapping, Region, Span
+from hypervisor.memory import Backing, Mapping, Region, Span, merged, pages_of
 
 
 class MemoryCalls(ABC):
@@ -35,7 +36,8 @@ class MemoryCalls(ABC):
 
     def __init__(self, domid: int) -> None:
         self.domid = domid
-        self._regions: weakref.WeakValueDictionary[int, Region] = weakref.WeakValueDictionary()
+        self._backings: weakref.WeakValueDictionary[int, Backing] = weakref.WeakValueDictionary()
+        self._numbering = threading.Lock()
         self._mappings: dict[int, Mapping] = {}
         self._lock = threading.Lock()  # around the three that follow
         self._mapping = 0  # how many wait for the answer to MapGrantRef
@@ -82,7 +84,7 @@ class MemoryCalls(ABC):
             raise ValueError("a region made with readonly_to_peers is granted read-only, no other")
         size = region.size - offset if length is None else length
         backing = region.backing(offset, size)
-        memory = self._number_of(region, backing)
+        memory = self._number_of(backing)
         start = offset - backing.start
         return int(self.hypercall(hc.GrantAccess(grantee, memory, start, size, rights.flags)))
 
@@ -116,6 +118,9 @@ class MemoryCalls(ABC):
 
         Raises:
             GrantInUse: somebody maps it, or has granted it on. `LastMappingGone` says when not.
+
+        It is believed of who has unmapped, or died, that he keeps no descriptor and no child with
+        one. Only `revoke` and `release` believe that of nobody.
         """
         self.hypercall(hc.EndAccess(gref))
 
@@ -145,25 +150,45 @@ class MemoryCalls(ABC):
         rule 3 of grants.py. Nothing happens if it is gone already.
 
         Args:
-            keep, held: see `Region.renew`; ``keep`` None: all contents.
+            keep, held: see `Region.renew`; ``keep`` None: all contents. Name also what is to be
+                kept of the pages that other grants share with this one: they are taken too.
+
+        Raises:
+            OSError: there is no memory for the fresh pages. The tables have no such grant any more;
+                the pages remain to be taken by `Region.renew`.
         """
         for region, span in self.withdraw(gref):
             region.renew([span], [span] if keep is None else keep, held)
 
     def revoke_pages(self, region: Region, offset: int, length: int) -> None:
-        """Take those pages of the region, and every grant of them; the contents are kept."""
-        backing = region.backing(offset, length)
-        if backing.memory is not None:
-            call = hc.RevokePages(backing.memory, offset - backing.start, length)
-            for taken, span in self._withdrawn(call):
-                taken.renew([span], [span])
+        """Take those pages of the region, and every grant of them; the contents are kept.
+
+        They are in one memfd afterwards, also if parts of them were renewed by themselves.
+
+        Raises:
+            ValueError: the region is closed, or that is no range of it.
+            OSError: see `revoke`.
+        """
+        pieces = region.pieces(offset, length)
+        if len(pieces) == 1 and pieces[0][0].memory is None:
+            return  # nobody ever had any of it
+        spans = [pages_of(offset, length)]
+        for backing, (start, size) in pieces:
+            if backing.memory is not None:
+                call = hc.RevokePages(backing.memory, start - backing.start, size)
+                spans += [span for _, span in self._withdrawn(call)]
+        taken = merged(spans)
+        region.renew(taken, taken)
 
     def withdraw(self, gref: int) -> list[tuple[Region, Span]]:
         """The first half of `revoke`: what is returned must be renewed, at once."""
         return self._withdrawn(hc.Revoke(gref))
 
     def release(self, region: Region) -> None:
-        """Give a region up, with every grant of it. Idempotent, as `Region.close` is."""
+        """Give a region up, with every grant of it. Idempotent, as `Region.close` is.
+
+        One that is only closed stays charged to this domain until that ends.
+        """
         self.withdraw_all(region)
         region.close()
 
@@ -177,11 +202,14 @@ class MemoryCalls(ABC):
         """The region of this domain that has that memory, and the offset in it.
 
         Raises:
-            KeyError: the region is garbage, or was never granted.
+            KeyError: the region is closed or garbage, has been renewed there since, or was never
+                granted.
         """
-        region = self._regions[memory]
-        start = next(at.start for at in region.backings() if at.memory == memory)
-        return region, start + offset
+        backing = self._backings[memory]
+        region = backing.region
+        if region is None or backing not in region.backings():
+            raise KeyError(memory)
+        return region, backing.start + offset
 
     # --- using what others granted ---
 
@@ -191,6 +219,7 @@ class MemoryCalls(ABC):
         Raises:
             BadGrant: there is no such grant for this domain.
             QuotaExceeded: this domain maps as much as it may, or holds too much that was revoked.
+            OSError: there is no room for it in our address space; nothing is mapped.
         """
         with self._lock:
             self._mapping += 1
@@ -204,6 +233,9 @@ class MemoryCalls(ABC):
                     readonly=granted.readonly,
                     handle=granted.handle,
                 )
+            except OSError:
+                self.hypercall(hc.UnmapGrantRef(granted.handle))
+                raise
             finally:
                 granted.memory.close()
             with self._lock:
@@ -238,6 +270,7 @@ class MemoryCalls(ABC):
 
         Raises:
             BadGrant, HypercallError: not granted, or read-only.
+            ValueError: a piece of our region is not in one memfd (`Region.backing`).
         """
         for done in range(0, length, COPY_LIMIT) if length > 0 else [0]:
             count = min(COPY_LIMIT, length - done)
@@ -263,20 +296,23 @@ class MemoryCalls(ABC):
             HypercallError: it is larger than 16 MiB.
         """
         backing = region.backing(0, region.size)
-        self.hypercall(hc.Transfer(self._number_of(region, backing), receiver, gref))
+        self.hypercall(hc.Transfer(self._number_of(backing), receiver, gref))
         region.close()
 
     def adopt(self, transferred: hc.Transferred) -> Region:
         """The region that was transferred to this domain."""
         region = Region(transferred.size, fd=transferred.memory.take())
-        region.backing(0, region.size).memory = transferred.number
-        self._regions[transferred.number] = region
+        backing = region.backing(0, region.size)
+        backing.memory = transferred.number
+        self._backings[transferred.number] = backing
         return region
 
     def memory_usage(self, of: int | None = None) -> GrantUsage:
         """What this domain has of memory, grants and mappings; domain 0 may ask of any."""
         said = self.hypercall(hc.QueryUsage(self.domid if of is None else of))
-        return GrantUsage(said.memory, said.grants, said.mapped, said.mappings, said.orphans)
+        return GrantUsage(
+            said.memory, said.grants, said.mapped, said.mappings, said.orphans, said.regions
+        )
 
     def hear(self, news: hc.News) -> None:
         """For the domain's door: the hypervisor has told it this."""
@@ -291,21 +327,23 @@ class MemoryCalls(ABC):
 
     # --- inside ---
 
-    def _number_of(self, region: Region, backing: Backing) -> int:
-        if backing.memory is None:
-            memory = Fd(os.dup(backing.fd))
-            try:
-                backing.memory = int(self.hypercall(hc.PopulateMemory(memory, backing.size)))
-            finally:
-                memory.close()
-            self._regions[backing.memory] = region
-        return backing.memory
+    def _number_of(self, backing: Backing) -> int:
+        with self._numbering:
+            if backing.memory is None:
+                memory = Fd(os.dup(backing.fd))
+                try:
+                    backing.memory = int(self.hypercall(hc.PopulateMemory(memory, backing.size)))
+                finally:
+                    memory.close()
+                self._backings[backing.memory] = backing
+            return backing.memory
 
     def _withdrawn(self, call: Message) -> list[tuple[Region, Span]]:
         taken = []
         for memory, offset, length in self.hypercall(call).spans:
-            region, start = self.locate(memory, offset)
-            taken.append((region, (start, length)))
+            with suppress(KeyError):  # that region is closed: there is no view to be kept
+                region, start = self.locate(memory, offset)
+                taken.append((region, (start, length)))
         return taken
 
     def _side(self, side: tuple[Region, int] | GrantRef, done: int, count: int) -> Message:
@@ -313,4 +351,4 @@ class MemoryCalls(ABC):
             return hc.GrantSide(side.granter, side.gref, side.offset + done)
         region, offset = side
         backing = region.backing(offset + done, count)
-        return hc.OwnSide(self._number_of(region, backing), offset + done - backing.start)
+        return hc.OwnSide(self._number_of(backing), offset + done - backing.start)

@@ -171,6 +171,7 @@ class UsageIs(Message):
     mapped: int
     mappings: int
     orphans: int
+    regions: int
 
 
 class AllocUnbound(Message):
@@ -403,6 +404,7 @@ class MappingRevoked(News):
     """What ``granter`` granted as ``gref`` is over; so are the mappings of these ``handles``.
 
     They show zeros or an old snapshot, and are counted against this domain until it unmaps them.
+    Who maps nothing of it is not told.
     """
 
     granter: int

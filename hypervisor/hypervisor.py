@@ -34,7 +34,7 @@ from hypervisor.store_mirror import directories, picture
 from hypervisor.xenbus import EndEpoch
 
 _NO_QUOTA = 1 << 62  # domain 0 is the machine itself
-_NO_GRANT_QUOTA = GrantQuota(_NO_QUOTA, _NO_QUOTA, _NO_QUOTA, _NO_QUOTA)
+_NO_GRANT_QUOTA = GrantQuota(_NO_QUOTA, _NO_QUOTA, _NO_QUOTA, _NO_QUOTA, _NO_QUOTA)
 _LONGEST_TIMER = 30 * 86400.0  # seconds
 
 

@@ -16,6 +16,13 @@ what stands behind it is exchanged with MAP_FIXED. Rules:
    the peer keeps the old snapshot. Part of a region can be renewed by itself: then several memfds
    (`Backing`) lie under one window, and a grant must be within one of them.
 
+What a hostile grantee can do meanwhile: to writable memory anything (write, punch holes, which are
+zeros to everybody); to its own descriptor, which is the very one that we hold, flags (O_APPEND
+makes every write by descriptor fail). So shared memory is read and written through mappings alone
+(`read_memory`, `write_memory`). And afterwards: keep what it had read, the old snapshot of what is
+read-only, orphan pages, and pages that it pinned in the kernel with what they held at the
+revocation. None of those is ours any more.
+
 Corner case: a buffer that its holder may be writing at this very moment cannot be copied without
 tearing. Such ranges are named ``held`` in `renew`: they keep their old pages until the holder
 hands them over (`settle`), which is when it is known not to write.
@@ -29,6 +36,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import weakref
 from collections.abc import Iterable
 from typing import Self
 
@@ -73,6 +81,20 @@ def punch_hole(fd: int, start: int, length: int) -> None:
     if _libc.fallocate(fd, _PUNCH_HOLE, start, length) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def read_memory(fd: int, start: int, length: int) -> bytes:
+    """What is there, whatever flags others have set on the descriptor."""
+    first, span = pages_of(start, length)
+    with mmap.mmap(fd, span, access=mmap.ACCESS_READ, offset=first) as pages:
+        return pages[start - first : start - first + length]
+
+
+def write_memory(fd: int, start: int, data: bytes | memoryview) -> None:
+    """Put it there; see `read_memory`."""
+    first, span = pages_of(start, len(data))
+    with mmap.mmap(fd, span, offset=first) as pages:
+        pages[start - first : start - first + len(data)] = data
 
 
 def new_memfd(name: str, size: int) -> int:
@@ -124,12 +146,18 @@ class Backing:
         memory: the hypervisor's number for it, once it has one.
     """
 
-    def __init__(self, fd: int, start: int, size: int) -> None:
+    def __init__(self, region: Region, fd: int, start: int, size: int) -> None:
+        self._region = weakref.ref(region)
         self.fd = fd
         self.start = start
         self.size = size
         self.memory: int | None = None
         self._users = 1
+
+    @property
+    def region(self) -> Region | None:
+        """Whose memory it is; None once that is garbage."""
+        return self._region()
 
     def share(self) -> Self:
         """One more part of a region shows it."""
@@ -180,7 +208,7 @@ class Region:
             self._extents.append((whole, self._fresh(whole, [], [])))
         else:
             self._window.lay(fd, 0, self.size, 0)
-            self._extents.append((whole, Backing(fd, 0, self.size)))
+            self._extents.append((whole, Backing(self, fd, 0, self.size)))
 
     @property
     def fd(self) -> int:
@@ -210,6 +238,22 @@ class Region:
                 return backing
         raise ValueError(f"{length} bytes from {start} of the region are not in one memfd")
 
+    def pieces(self, start: int, length: int) -> list[tuple[Backing, Span]]:
+        """Every memfd behind that range, and which part of it.
+
+        Raises:
+            ValueError: the region is closed, or that is not a range of it.
+        """
+        if self._closed:
+            raise ValueError("the region is closed")
+        if start < 0 or length < 1 or start + length > self.size:
+            raise ValueError(f"{length} bytes from {start} are not in a region of {self.size}")
+        return [
+            (backing, part)
+            for extent, backing in self._extents
+            for part in _clip([(start, length)], extent)
+        ]
+
     def backings(self) -> list[Backing]:
         """Every memfd behind the region, each once."""
         return list(dict.fromkeys(backing for _, backing in self._extents))
@@ -229,14 +273,22 @@ class Region:
     ) -> None:
         """Take the memory back from everybody who maps it, whatever they do.
 
+        Memory that was granted is first withdrawn from the tables: `Guest.revoke` does both.
+
         Args:
             spans: disjoint (start, length) of whole pages to take back; None: all of the region.
             keep: (start, length) whose contents the owner needs; all else becomes zeros.
             held: those whose holder may be writing right now; see `settle`.
 
+        Raises:
+            ValueError: the region is closed, or these are not whole pages of it.
+            OSError: no memory for the fresh pages; those of that span are not taken back yet.
+
         Time: about 0.5 ms for each MiB (allocation, then the hole in the old pages), half of that
         after `prepare`.
         """
+        if self._closed:
+            raise ValueError("the region is closed")
         taken = [(0, self.size)] if spans is None else sorted(spans)
         waiting = {pages_of(*span) for span in held}
         if waiting and self.readonly_to_peers:
@@ -258,7 +310,7 @@ class Region:
             old = self._held.pop(span)
             for extent, now in self._extents:
                 for at, count in _clip([span], extent):
-                    os.pwrite(now.fd, self.view[at : at + count], at - now.start)
+                    write_memory(now.fd, at - now.start, self.view[at : at + count])
                     self._window.lay(now.fd, at, count, at - now.start)
             punch_hole(old.fd, span[0] - old.start, span[1])
             old.drop()
@@ -311,7 +363,7 @@ class Region:
         except OSError:
             os.close(fd)
             raise
-        return Backing(fd, first, size)
+        return Backing(self, fd, first, size)
 
 
 class Mapping:
@@ -356,6 +408,18 @@ class Mapping:
         window, self._window = self._window, None
         if window is not None:
             window.clear()
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """The same bytes in as few spans as possible, sorted."""
+    whole: list[Span] = []
+    for start, length in sorted(spans):
+        if whole and start <= whole[-1][0] + whole[-1][1]:
+            first, size = whole[-1]
+            whole[-1] = (first, max(size, start + length - first))
+        else:
+            whole.append((start, length))
+    return whole
 
 
 def _refuse_unless_pages(start: int, length: int, size: int) -> None:

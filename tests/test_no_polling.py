@@ -38,6 +38,10 @@ ALLOWED: dict[str, str] = {
     "hypervisor.domain.ProcessDomain._serve": (
         "the deadline of a start or an orderly end; the loop goes round for frames, not for time"
     ),
+    "hypervisor.hypervisor.Hypervisor._warn": (
+        "the watchdog's one deadline for who holds too much revoked memory to let go of it; only "
+        "passing the limit again arms another"
+    ),
     "hypervisor.hypervisor.Hypervisor._set_timer": (
         "the deadline that a guest asked for by SetTimer: one-shot, for its virtual IRQ TIMER"
     ),

@@ -27,7 +27,7 @@ from hypervisor.grant_quota import GrantQuota, GrantUsage
 PAGE = 16
 Key = tuple[int, int]
 
-QUOTA = GrantQuota(memory=8 * PAGE, grants=8, mappings=7, orphans=3 * PAGE)
+QUOTA = GrantQuota(memory=8 * PAGE, grants=8, mappings=7, orphans=3 * PAGE, regions=3)
 
 
 @dataclass
@@ -86,14 +86,15 @@ class Model:
 
     def usage(self, domid: int) -> GrantUsage:
         rows = {key: row for key, row in self.rows.items() if key[0] == domid}
-        own = (own for own in self.memory.values() if own.owner == domid)
-        asked = sum(row.length for row in rows.values() if row.rights is None)
+        mine = [own for own in self.memory.values() if own.owner == domid]
+        asked = [row.length for row in rows.values() if row.rights is None]
         return GrantUsage(
-            memory=sum(own.pages - len(own.gone) for own in own) * PAGE + asked,
+            memory=sum(own.pages - len(own.gone) for own in mine) * PAGE + sum(asked),
             grants=len(rows),
             mapped=len(self.mapped() & set(rows)),
             mappings=sum(1 for holder, _ in self.held if holder == domid),
             orphans=self.orphans(domid),
+            regions=len(mine) + len(asked),
         )
 
     def granted(self, domid: int, key: Key) -> Row | None:

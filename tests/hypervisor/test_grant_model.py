@@ -132,7 +132,7 @@ class AgainstTheModel(RuleBasedStateMachine):
     def populate(self, who: int, count: int) -> None:
         domid, name = self.domain(who), f"m{self.names}"
         self.names += 1
-        faults = self.quota(domid, memory=count * PAGE)
+        faults = self.quota(domid, memory=count * PAGE, regions=1)
         self.call(faults, lambda: self.grants.populate(domid, name, count * PAGE))
         if not faults:
             self.model.memory[name] = Own(domid, count)
@@ -323,7 +323,7 @@ class AgainstTheModel(RuleBasedStateMachine):
     @rule(who=NUMBERS, giver=NUMBERS, size=st.integers(1, 3 * PAGE))
     def accept_transfer(self, who: int, giver: int, size: int) -> None:
         domid, giver = self.domain(who), self.domain(giver)
-        faults = self.quota(domid, grants=1, memory=size)
+        faults = self.quota(domid, grants=1, memory=size, regions=1)
         gref = self.call(faults, lambda: self.grants.accept_transfer(domid, giver, size))
         self.new_gref(domid, gref, Row(giver, "", 0, size, None))
 

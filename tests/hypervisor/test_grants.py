@@ -69,8 +69,10 @@ def test_a_grant_is_mapped_and_unmapped_by_its_grantee() -> None:
     assert grants.query(1, gref) == GrantState(
         gref, 2, "m", PAGE, 2 * PAGE, RO, None, (), mapped_by={2: 2}
     )
-    assert grants.usage(1) == GrantUsage(PAGES * PAGE, grants=1, mapped=1, mappings=0, orphans=0)
-    assert grants.usage(2) == GrantUsage(PAGE, grants=0, mapped=0, mappings=2, orphans=0)
+    assert grants.usage(1) == GrantUsage(
+        PAGES * PAGE, grants=1, mapped=1, mappings=0, orphans=0, regions=1
+    )
+    assert grants.usage(2) == GrantUsage(PAGE, grants=0, mapped=0, mappings=2, orphans=0, regions=1)
     assert grants.unmap_grant_ref(2, 1) == []
     assert grants.unmap_grant_ref(2, 2) == [LastMappingGone(1, gref)]
     assert grants.usage(1).idle == 1
@@ -109,7 +111,9 @@ def test_revoking_a_mapped_grant_leaves_an_orphan_until_it_is_unmapped() -> None
         Revoked(2, 1, gref, (handle,)),
     ]
     assert grants.revoke(1, gref) == []
-    assert grants.usage(1) == GrantUsage(4 * PAGE, grants=0, mapped=0, mappings=0, orphans=0)
+    assert grants.usage(1) == GrantUsage(
+        4 * PAGE, grants=0, mapped=0, mappings=0, orphans=0, regions=1
+    )
     assert (grants.orphans(2), grants.usage(2).mappings) == (2 * PAGE, 1)
     assert grants.unmap_grant_ref(2, handle) == []
     assert (grants.orphans(2), grants.usage(2).mappings) == (0, 0)
@@ -230,16 +234,18 @@ def test_both_sides_of_a_copy() -> None:
 def test_memory_changes_hands_when_the_receiver_asked_for_it() -> None:
     grants = machine()
     gref = grants.accept_transfer(3, 2, 2 * PAGE)
-    assert grants.usage(3) == GrantUsage(2 * PAGE, grants=1, mapped=0, mappings=0, orphans=0)
+    assert grants.usage(3) == GrantUsage(
+        2 * PAGE, grants=1, mapped=0, mappings=0, orphans=0, regions=1
+    )
     assert grants.transfer(2, "n", 3, gref) == [Transferred(3, gref, "n", PAGE, 2)]
-    assert grants.usage(3) == GrantUsage(PAGE, grants=0, mapped=0, mappings=0, orphans=0)
+    assert grants.usage(3) == GrantUsage(PAGE, grants=0, mapped=0, mappings=0, orphans=0, regions=1)
     assert grants.usage(2).memory == 0
     grants.grant_access(3, 2, "n", 0, PAGE)
     back = grants.accept_transfer(2, 3, PAGE)
     with pytest.raises(GrantInUse, match="granted 1 times"):
         grants.transfer(3, "n", 2, back)
     grants.end_access(2, back)
-    assert grants.usage(2) == GrantUsage(0, grants=0, mapped=0, mappings=0, orphans=0)
+    assert grants.usage(2) == GrantUsage(0, grants=0, mapped=0, mappings=0, orphans=0, regions=0)
     again = grants.accept_transfer(2, 3, PAGE)
     assert grants.revoke(2, again) == []
     assert grants.usage(2).grants == 0
@@ -385,7 +391,9 @@ def test_the_death_of_a_grantee_releases_its_mappings() -> None:
         Withdraw(2, "n", 0, PAGE),
         Forget(2, "n"),
     ]
-    assert grants.usage(1) == GrantUsage(PAGES * PAGE, grants=2, mapped=1, mappings=0, orphans=0)
+    assert grants.usage(1) == GrantUsage(
+        PAGES * PAGE, grants=2, mapped=1, mappings=0, orphans=0, regions=1
+    )
     grants.end_access(1, gref)
 
 
@@ -643,6 +651,24 @@ def test_accepting_a_transfer_is_charged_or_refused_whole() -> None:
     with pytest.raises(QuotaExceeded, match="grants"):
         grants.accept_transfer(3, 2, PAGE)
     assert grants.usage(3).memory == PAGE
+    assert grants.usage(3).regions == 1
+
+
+def test_memory_costs_its_owner_a_region_however_little_it_is() -> None:
+    grants = machine(GrantQuota(regions=2))
+    grants.populate(1, "x", PAGE)
+    for call in (
+        lambda: grants.populate(1, "y", PAGE),
+        lambda: grants.accept_transfer(1, 2, PAGE),
+    ):
+        with pytest.raises(QuotaExceeded, match="domain 1 may have 2 regions, not 3"):
+            call()
+    assert grants.usage(1).memory == (PAGES + 1) * PAGE
+    grants.revoke_pages(1, "x", 0, PAGE)
+    grants.end_access(1, grants.accept_transfer(1, 2, PAGE))
+    grants.populate(1, "y", PAGE)
+    grants.release(1, "y")
+    assert grants.usage(1).regions == 1
 
 
 def test_too_many_orphans_are_said_once_and_must_be_let_go() -> None:
