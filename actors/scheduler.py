@@ -2,9 +2,9 @@
 
 What can happen is in `ready`, the longest waiting first: the next step of an actor, the arrival
 of a tell that was delayed, or that a stack goes on which stopped in the middle (baton.py): because
-it waits for something, or because somebody else was to go first. What waits for descriptors is made
-ready before that by a look at them (simulated_descriptors.py). One of them is picked and done, again
-and again. The test that owns the simulation is scheduled like an actor.
+it waits for something, or because somebody else was to go first. One of them is picked and done,
+again and again, after a look at the descriptors that somebody waits for (simulated_descriptors.py).
+The test that owns the simulation is scheduled like an actor.
 
 Time is virtual. It moves when nothing is ready, to the next timer or deadline; a fault may move it
 earlier ("slow") or further ("stop_clock"). If there is nothing to move to and somebody waits, that

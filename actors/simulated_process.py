@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from actors.descriptor_ledger import DescriptorLedger
-from actors.errors import ActorError
 from actors.simulated_tasks import Ready, Wait
 
 if TYPE_CHECKING:
@@ -92,9 +91,11 @@ class SimulatedProcess:
     # --- for the scheduler ------------------------------------------------------------------------
 
     def adopt(self, cell: Cell) -> None:
-        """An actor of it is about to begin."""
+        """An actor of it is about to begin. Raises RuntimeError: it cannot start."""
         if cell.actor_class.uses_loop:
-            raise ActorError(f"{cell.name} has an event loop: it cannot be in a simulated process")
+            raise RuntimeError(
+                f"{cell.name} has an event loop: it cannot be in a simulated process"
+            )
         self.members.append(cell)
 
     def begin(self, task: Ready) -> bool:

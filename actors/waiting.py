@@ -1,7 +1,7 @@
 """What an actor's own thread sleeps on, and what others wait on for a descriptor.
 
-Three kinds of sleep. `Sleeper` is for actors that only have a mailbox: a lock used as a one-token semaphore,
-no descriptor. `Poller` is for those that also watch descriptors: one epoll that holds them and an
+Of the first there are three. `Sleeper` is for actors that only have a mailbox: a lock used as a
+one-token semaphore, no descriptor. `Poller` is for those that also watch descriptors: one epoll that holds them and an
 eventfd for the mailbox, so that one wake-up serves both. `LoopSleeper` is for actors whose
 handlers are coroutines: it runs their event loop while the actor sleeps.
 

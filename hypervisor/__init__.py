@@ -32,10 +32,10 @@ from hypervisor.socketfile import UnixListener
 __all__ = [
     "CLOSED",
     "CONNECTED",
+    "DOMAIN_FAULTS",
     "GONE",
     "INITIALISED",
     "INIT_WAIT",
-    "DOMAIN_FAULTS",
     "BadGrant",
     "BadPort",
     "Bus",

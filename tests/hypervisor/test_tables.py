@@ -105,6 +105,28 @@ def test_a_word_of_an_ended_epoch_is_refused() -> None:
     assert bus.back_end_of(FRONT, again.epoch) == 6
 
 
+def test_a_revoked_device_tells_both_ends_that_it_is_over_and_pairs_them_anew() -> None:
+    bus = Bus()
+    bus.advertise(5, "disk")
+    other = (3, 1)
+    assert bus.connect((0, 9), "net") == []  # not paired, and not the device
+    (one,), (two,) = bus.connect(FRONT, "disk"), bus.connect(other, "disk")
+    notices = bus.revoke("disk", "why")
+    for front, old in ((FRONT, one), (other, two)):
+        told = [n for n in notices if n.front == front]
+        assert [(n.to, n.peer, n.state) for n in told] == [
+            (front[0], 5, CLOSED),
+            (5, front[0], CLOSED),
+            (front[0], 5, INIT_WAIT),
+        ]
+        assert [n.epoch for n in told[:2]] == [old.epoch] * 2
+        assert told[2].epoch > two.epoch
+        with pytest.raises(StaleEpoch):
+            bus.switch(5, front, old.epoch, CONNECTED, None)
+    assert bus.revoke("net", "why") == []
+    assert bus.revoke("nobody's", "why") == []
+
+
 @pytest.mark.parametrize(
     ("domid", "state"), [(0, CONNECTED), (5, INITIALISED), (9, CLOSED), (0, "nonsense")]
 )

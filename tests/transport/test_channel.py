@@ -221,6 +221,43 @@ def test_buffers_keep_their_contents_over_a_restart(machine: Machine, tmp_path: 
             assert bytes(buffer.view) == letter * 5000
 
 
+def test_a_revoked_device_is_connected_anew_and_its_requests_are_sent_again(
+    machine: Machine, echo: FrontEnd, tmp_path: Path
+) -> None:
+    before = echo.call("pid")
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    echo.submit(("slow", str(fifo)), token="slow")
+    echo.push()
+    with echo.buffer(5000) as buffer:
+        buffer.view[:] = b"s" * 5000
+        machine.revoke("echo")
+        machine.revoke("nobody uses it")
+        echo.submit("upper", buffer, token="upper")
+        echo.push()
+        assert finish(echo, 1) == {"upper": 5000}
+        assert bytes(buffer.view) == b"S" * 5000
+    for _ in range(2):  # the one before the revocation, whose answer nobody wants; and the other
+        with open(fifo, "rb"):
+            pass
+    assert finish(echo, 1) == {"slow": "slow"}
+    echo.submit("pid", token="pid")
+    echo.push()
+    assert finish(echo, 1) == {"pid": before}
+    assert echo.statistics().epochs == 2
+
+
+def test_an_event_loop_with_nothing_else_to_do_waits_at_the_channel(echo: FrontEnd) -> None:
+    assert echo.wait(0)  # the first look
+    assert echo.reap() == []
+    assert not echo.wait(0)
+    assert not echo.wait(0.001)
+    echo.submit(7, token="t")
+    echo.push()
+    assert echo.wait()
+    assert [(each.token, each.result) for each in echo.reap()] == [("t", 7)]
+
+
 def test_a_buffer_that_is_being_written_while_back_ends_die_loses_no_byte(
     machine: Machine,
 ) -> None:
