@@ -15,6 +15,7 @@ from actors import (
     ActorDead,
     AskTimeout,
     Exit,
+    Lock,
     Message,
     Ref,
     SimulatedProcess,
@@ -60,6 +61,16 @@ class Program(Actor):
         self.log.append("on_stop")
 
 
+class Queuer(Program):
+    """Wants a lock that others want as well."""
+
+    locks: list[Lock] = []  # noqa: RUF012 - the one of the test
+
+    def on_receive(self, message: Message) -> None:
+        self.locks[-1].acquire()
+        self.log.append(f"{self.name} has it")
+
+
 class Host(Actor):
     """Strikes at the ``at``-th point."""
 
@@ -75,7 +86,7 @@ class Host(Actor):
         self.points = 0
         self.process: SimulatedProcess = self.system.simulation.process(self.ref, self.peril)
         self.process.at_death(lambda: self.log.append("dead"))
-        args = (self.log, self.process.point) if self.kind is Program else ()
+        args = (self.log, self.process.point) if issubclass(self.kind, Program) else ()
         self.child = self.start_child(self.kind, *args, name="program")
 
     def peril(self) -> None:
@@ -152,6 +163,24 @@ def test_a_process_is_killed_while_it_waits_and_never_gets_its_answer() -> None:
         system.simulation.settle()
         assert system.now() >= 1.0
         assert log == ["begin", "kill", "dead", "Exit killed"]
+
+
+def test_what_a_killed_process_waits_for_goes_to_the_next_one_who_does() -> None:
+    log: Log = []
+    with System(simulation=0) as system:
+        assert system.simulation is not None
+        lock = system.runtime.lock("the lock")
+        lock.acquire()
+        Queuer.locks.append(lock)
+        host = system.start(Host, log, 0, "kill", Queuer)
+        next_one = system.start(Queuer, log, int, name="the next one")
+        for queuer in (host.ask(Seen()), next_one):
+            queuer.tell(Step())
+            system.simulation.settle()
+        host.ask(Do("kill"))
+        lock.release()
+        system.simulation.settle()
+        assert "the next one has it" in log
 
 
 def test_a_stopped_process_takes_no_step_and_what_it_is_sent_waits() -> None:
