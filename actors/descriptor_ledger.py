@@ -1,4 +1,4 @@
-"""Which descriptors a simulated process has opened: the kernel closes them at a SIGKILL, so we must.
+"""Which descriptors a simulated process has opened: at a SIGKILL the kernel would close them.
 
 Everything of a simulation has one table of descriptors. What is new in it after a stretch of the
 process's own code is the process's; what has vanished, it has closed. `close` takes them all away,

@@ -31,9 +31,14 @@ DONE = -1.0
 class Lock(Protocol):
     """The part of `threading.Lock` that is used here."""
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
-    def release(self) -> None: ...
-    def locked(self) -> bool: ...
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Whether it is held by the caller now; seconds, and a negative number waits for ever."""
+
+    def release(self) -> None:
+        """Anybody may, while it is held."""
+
+    def locked(self) -> bool:
+        """Whether it is held."""
 
 
 class Readable(Protocol):

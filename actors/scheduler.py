@@ -2,9 +2,9 @@
 
 What can happen is in `ready`, the longest waiting first: the next step of an actor, the arrival
 of a tell that was delayed, or that a stack goes on which stopped in the middle (baton.py): because
-it waits for something, or because somebody else was to go first. What waits for descriptors is made
-ready before that by a look at them (simulated_descriptors.py). One of them is picked and done, again
-and again. The test that owns the simulation is scheduled like an actor.
+it waits for something, or because somebody else was to go first. One of them is picked and done,
+again and again, after a look at the descriptors that somebody waits for (simulated_descriptors.py).
+The test that owns the simulation is scheduled like an actor.
 
 Time is virtual. It moves when nothing is ready, to the next timer or deadline; a fault may move it
 earlier ("slow") or further ("stop_clock"). If there is nothing to move to and somebody waits, that
@@ -43,7 +43,7 @@ from actors.runtime import FOREVER
 from actors.simulated_descriptors import Descriptors, SimulatedPoller, SimulatedReadable
 from actors.simulated_executor import SimulatedExecutor
 from actors.simulated_loop import SimulatedLoop
-from actors.simulated_process import SimulatedProcess
+from actors.simulated_process import Processes, SimulatedProcess
 from actors.simulated_tasks import (
     Alarm,
     Arrival,
@@ -107,9 +107,7 @@ class Scheduler:
         self._alarms: list[tuple[float, int, Alarm]] = []
         self._count = 0
         self._waiting: dict[Wait, None] = {}  # in the order in which they began to wait
-        self._hosts: dict[Cell, SimulatedProcess] = {}
-        self._processes: list[SimulatedProcess] = []
-        self._process_of: dict[Cell | None, SimulatedProcess] = {}
+        self._processes = Processes()
         self._checks: list[Callable[[], object]] = []
         self._test: Wait | None = None  # the test, while it has stopped
         self._urgent: Wait | None = None  # the same, if it is next whatever else is ready
@@ -212,7 +210,7 @@ class Scheduler:
     def begin(self, life: Life) -> None:
         """Its first step when its turn comes; at once if a pooled actor starts a pooled one."""
         life.batch = 1
-        self._enroll(life.cell)
+        self._processes.enroll(life.cell)
         if life.cell.actor_class.uses_loop:
             life.settle_in(LoopSleeper(SimulatedLoop(self)))
             self.make_ready(LoopThread(self, life))
@@ -243,20 +241,16 @@ class Scheduler:
     def close(self) -> list[str]:
         """Unwind the stacks that still wait, and end all threads."""
         self._over = True
-        self._process_of.clear()
-        for process in self._processes:
-            held, process.held = process.held, []
-            self.ready += held
-            for wait in held:
-                if isinstance(wait, Wait):
-                    wait.error = SimulationOver()
+        held = self._processes.give_up()
+        for task in held:
+            if isinstance(task, Wait):
+                task.error = SimulationOver()
+        self.ready += held
         while (self._waiting or self.ready) and not self.baton.lost:
             for wait in list(self._waiting):
                 self.resume(wait, SimulationOver())
             self.give_way()
-        for process in self._processes:
-            process.release()
-        self._processes.clear()
+        self._processes.release()
         hanging = self.baton.hanging()
         if not self._keeps_baton:
             self.baton.close()
@@ -356,40 +350,33 @@ class Scheduler:
         ``peril`` is called at each point where the process could be killed or stopped: it does so,
         or does not. It must not wait.
         """
-        made = self._hosts[host.cell] = SimulatedProcess(self, peril)
-        self._processes.append(made)
+        made = SimulatedProcess(self, peril)
+        self._processes.add(host.cell, made)
         return made
 
     # --- processes --------------------------------------------------------------------------------
 
     def process_of(self, cell: Cell | None) -> SimulatedProcess | None:
         """The one that an actor is in."""
-        return self._process_of.get(cell)
+        return self._processes.of(cell)
 
     def make_ready(self, task: Ready) -> None:
         """It can happen from now on, unless its process is halted."""
-        process = self._process_of.get(task.cell)
-        (self.ready if process is None or not process.halted else process.held).append(task)
+        if not self._processes.keeps(task):
+            self.ready.append(task)
 
     def withdraw(self, process: SimulatedProcess) -> list[Ready]:
         """What of that process could happen next, and cannot any more."""
-        theirs = [task for task in self.ready if self._process_of.get(task.cell) is process]
+        theirs = [task for task in self.ready if self.process_of(task.cell) is process]
         self.ready = [task for task in self.ready if task not in theirs]
         return theirs
 
     def bury(self, process: SimulatedProcess) -> list[Ready]:
         """The stacks of that process that wait, and will never get what they wait for."""
-        theirs = [wait for wait in self._waiting if self._process_of.get(wait.cell) is process]
+        theirs = [wait for wait in self._waiting if self.process_of(wait.cell) is process]
         for wait in theirs:
             del self._waiting[wait]
         return list(theirs)
-
-    def _enroll(self, cell: Cell) -> None:
-        parent = cell.parent
-        process = None if parent is None else self._hosts.get(parent) or self.process_of(parent)
-        if process is not None:
-            process.adopt(cell)
-            self._process_of[cell] = process
 
     # --- what happens next ------------------------------------------------------------------------
 
@@ -552,7 +539,7 @@ class Scheduler:
             self._waiting[wait] = None
             if wait.deadline != FOREVER:
                 self.at(wait.deadline, wait)
-        process = self._process_of.get(wait.cell)
+        process = self.process_of(wait.cell)
         depth = 0 if process is None else process.pause()
         try:
             wait.stop()

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from actors.descriptor_ledger import DescriptorLedger
-from actors.errors import ActorError
 from actors.simulated_tasks import Ready, Wait
 
 if TYPE_CHECKING:
@@ -92,9 +91,11 @@ class SimulatedProcess:
     # --- for the scheduler ------------------------------------------------------------------------
 
     def adopt(self, cell: Cell) -> None:
-        """An actor of it is about to begin."""
+        """An actor of it is about to begin. Raises RuntimeError: it cannot start."""
         if cell.actor_class.uses_loop:
-            raise ActorError(f"{cell.name} has an event loop: it cannot be in a simulated process")
+            raise RuntimeError(
+                f"{cell.name} has an event loop: it cannot be in a simulated process"
+            )
         self.members.append(cell)
 
     def begin(self, task: Ready) -> bool:
@@ -122,3 +123,50 @@ class SimulatedProcess:
     def release(self) -> None:
         """The simulation is over, and every stack unwound."""
         self._ledger.release()
+
+
+class Processes:
+    """All processes of one run, and who is in which."""
+
+    def __init__(self) -> None:
+        self._all: list[SimulatedProcess] = []
+        self._hosted: dict[Cell, SimulatedProcess] = {}
+        self._of: dict[Cell | None, SimulatedProcess] = {}
+
+    def add(self, host: Cell, process: SimulatedProcess) -> None:
+        """What ``host`` starts from now on is in it."""
+        self._all.append(process)
+        self._hosted[host] = process
+
+    def enroll(self, cell: Cell) -> None:
+        """An actor is about to begin: where it was started says where it is."""
+        parent = cell.parent
+        process = None if parent is None else self._hosted.get(parent) or self._of.get(parent)
+        if process is not None:
+            process.adopt(cell)
+            self._of[cell] = process
+
+    def of(self, cell: Cell | None) -> SimulatedProcess | None:
+        """The one that an actor is in."""
+        return self._of.get(cell)
+
+    def keeps(self, task: Ready) -> bool:
+        """Whether it cannot happen, because its process is halted, and waits there."""
+        process = self._of.get(task.cell)
+        if process is None or not process.halted:
+            return False
+        process.held.append(task)
+        return True
+
+    def give_up(self) -> list[Ready]:
+        """The run ends: nothing is halted any more. What was."""
+        self._of.clear()
+        held = [task for process in self._all for task in process.held]
+        for process in self._all:
+            process.held.clear()
+        return held
+
+    def release(self) -> None:
+        """See `SimulatedProcess.release`."""
+        for process in self._all:
+            process.release()

@@ -1,9 +1,9 @@
 """What an actor's own thread sleeps on, and what others wait on for a descriptor.
 
-Three kinds of sleep. `Sleeper` is for actors that only have a mailbox: a lock used as a one-token semaphore,
-no descriptor. `Poller` is for those that also watch descriptors: one epoll that holds them and an
-eventfd for the mailbox, so that one wake-up serves both. `LoopSleeper` is for actors whose
-handlers are coroutines: it runs their event loop while the actor sleeps.
+Of the first there are three. `Sleeper` is for actors that only have a mailbox: a lock used as a
+one-token semaphore, no descriptor. `Poller` is for those that also watch descriptors: one epoll
+that holds them and an eventfd for the mailbox, so that one wake-up serves both. `LoopSleeper` is
+for actors whose handlers are coroutines: it runs their event loop while the actor sleeps.
 
 Who wakes whom: the mailbox calls `wake` under its lock, once per sleep (see `Mailbox.arm`).
 Nobody calls it after the mailbox has closed, so the poller's descriptors may be closed then.

@@ -45,6 +45,8 @@ from hypervisor.store_actor import StoreActor
 from hypervisor.store_door import ProcessDoor, open_here
 from hypervisor.store_socket import StoreSocket
 
+_PLACEMENTS = ("process", "thread")
+_SIMULATED_PLACEMENTS = (*_PLACEMENTS, "simulated")
 _START_TIMEOUT = 60.0  # seconds; a start that takes too long fails by its own, shorter deadline
 
 
@@ -94,7 +96,7 @@ class Machine:
         system: System | None = None,
     ) -> None:
         self.watchdog = watchdog
-        self.next_channel = itertools.count(1).__next__
+        self._channels = itertools.count(1)
         self._grace = grace
         self.system = System("machine") if system is None else system
         simulation = self.system.simulation
@@ -176,8 +178,9 @@ class Machine:
         """
         common = [self._hypervisor, self._store, name, name_of(program), list(args), restart]
         simulated = self.system.simulation is not None
-        if placement not in ("process", "thread", *(("simulated",) if simulated else ())):
-            raise ValueError(f"placement is 'process' or 'thread', not {placement!r}")
+        allowed = _SIMULATED_PLACEMENTS if simulated else _PLACEMENTS
+        if placement not in allowed:
+            raise ValueError(f"placement is one of {', '.join(allowed)}, not {placement!r}")
         if simulated:
             spec = ChildSpec.of(
                 name,
@@ -245,6 +248,10 @@ class Machine:
     def wait(self, timeout: float | None = None) -> Exit:
         """Wait for the supervisor's end: it gave up, or the machine was closed."""
         return self.system.wait(self._supervisor, timeout)
+
+    def next_channel(self) -> int:
+        """A number for one more channel of domain 0."""
+        return next(self._channels)
 
     def register(self, channel: int, endpoint: Ref) -> None:
         """Let ``endpoint`` have what domain 0 is told about ``channel``."""

@@ -60,19 +60,15 @@ class SimulatedDomain(DomainActor):
             raise
 
     def _boot(self) -> Ref:
-        self._guest = guest = ProcessGuest(
-            self._domid,
-            self._name,
-            open_here(self._store, self._domid, self.start_child),
-            self._hypervisor,
-            self._simulation,
-            self._process,
-        )
         runner, program = load(self._program)
         deadline = self._simulation.later(
             _BOOT_TIMEOUT, f"{self._name} has not started in time", self._process.kill
         )
         try:
+            store = open_here(self._store, self._domid, self.start_child)
+            self._guest = guest = ProcessGuest(
+                self._domid, self._name, store, self._hypervisor, self._simulation, self._process
+            )
             return self.start_child(
                 runner,
                 guest,

@@ -12,7 +12,8 @@
                    signals
 
 An opportunity belongs to the name of the domain, of a signal to that which sends; the process that
-makes the machine is "machine", and never crashes. They are asked for by name, like others: ``Faults(DOMAIN_FAULTS)``.
+makes the machine is "machine", and never crashes. They are asked for by name, like others, or all
+at once: ``Faults(DOMAIN_FAULTS)``.
 """
 
 from __future__ import annotations

@@ -45,9 +45,6 @@ ALLOWED: dict[str, str] = {
     "hypervisor.hypervisor.Hypervisor._set_timer": (
         "the deadline that a guest asked for by SetTimer: one-shot, for its virtual IRQ TIMER"
     ),
-    "hypervisor.hypervisor.Hypervisor._warn": (
-        "one deadline for a domain that holds too much revoked memory: let go, or be killed"
-    ),
     "hypervisor.simulated_domain.SimulatedDomain._probe": "the watchdog, as above, in virtual time",
     "hypervisor.store_watch.Follower.get": (
         "the deadline that the caller gave; the loop goes round when it is woken and what it was "

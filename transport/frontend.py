@@ -355,7 +355,8 @@ class FrontEnd:
     def fileno(self) -> int:
         """The descriptor to select for reading; the same until `close`.
 
-        From now on an event loop drives the channel: it calls `reap` whenever this is readable.
+        From now on an event loop drives the channel: it calls `reap` whenever this is readable. In
+        a simulated machine it sleeps by `wait` alone: nothing else happens while it polls.
 
         Raises:
             ValueError: its endpoint drives it, since `future` was called.

@@ -14,7 +14,6 @@ load gives up, and what is in flight counts as lost.
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -154,9 +153,7 @@ class Load:
         """Sleep until something has ended, and take it in."""
         if not self.oracle.in_flight:
             return
-        poller = select.poll()
-        poller.register(self.channel.fileno(), select.POLLIN)
-        if not poller.poll(self.patience * 1000):
+        if not self.channel.wait(self.patience):
             self.stuck = True
             return
         for completion in self.channel.reap():

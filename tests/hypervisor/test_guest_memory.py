@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from actors import Fd, Message
-from hypervisor import GrantRevoked, Guest, HypercallError, MappingRevoked, Region
+from hypervisor import GrantRevoked, HypercallError, MappingRevoked, Region
 from hypervisor import hypercalls as hc
+from hypervisor.guest_memory import MemoryCalls
 
 SIZE = 4096
 
 
-class Scripted(Guest):
+class Scripted(MemoryCalls):
     """Its hypervisor maps one region under handle 7, and does ``meanwhile`` before it answers."""
 
-    def __init__(self, region: Region, meanwhile: Callable[[Guest], None]) -> None:
-        super().__init__(1, "scripted")
+    def __init__(self, region: Region, meanwhile: Callable[[MemoryCalls], None]) -> None:
+        super().__init__(1)
         self._region = region
         self._meanwhile = meanwhile
 

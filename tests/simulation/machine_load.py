@@ -17,7 +17,7 @@ from actors import Actor, Choices, Faults, Message, Options, System
 from actors.explore import attempt
 from hypervisor import DOMAIN_FAULTS, DomainStartError, Machine
 from tests.simulation.disks import BLOCK, PLATTERS, EarlyDisk, MemoryDisk
-from transport import FrontEnd, connect
+from transport import BackEnd, FrontEnd, connect
 
 BLOCKS = 4
 ROUNDS = 3
@@ -92,7 +92,7 @@ def run(system: System, disk: type[MemoryDisk]) -> None:
     written = dict.fromkeys(range(BLOCKS), zeros)
     go: Rounds = (by_event_loop, by_clients)[choose(2)]
     with Machine(system=system, intensity=1000) as machine:
-        start(machine, disk)
+        start(machine, disk, "disk")
         with connect(machine, "disk", slots=8, buffer_bytes=1 << 15, timeout=1000) as channel:
             for count in range(1, ROUNDS + 1):
                 asked = [
@@ -116,11 +116,11 @@ def run(system: System, disk: type[MemoryDisk]) -> None:
     assert {**dict.fromkeys(range(BLOCKS), zeros), **platter} == written
 
 
-def start(machine: Machine, disk: type[MemoryDisk]) -> None:
+def start(machine: Machine, disk: type[BackEnd], *args: Any) -> None:
     """Whoever starts a domain that dies at once hears of it, and starts it again."""
     while True:
         try:
-            machine.start("disk", disk, "disk")
+            machine.start("disk", disk, *args)
         except DomainStartError:
             continue
         return

@@ -195,18 +195,6 @@ def test_the_tasks_of_a_loop_that_ends_are_cancelled_in_their_order() -> None:
         assert ear.ask(Seen()) == list("abcdefgh")
 
 
-class Watcher(Actor):
-    def on_receive(self, message: Message) -> None:
-        self.watch(0, int)
-
-
-def test_descriptors_are_not_watched() -> None:
-    with System(simulation=0) as system:
-        watcher = system.start(Watcher)
-        with pytest.raises(RemoteActorError, match="cannot wait for descriptors"):
-            watcher.ask(Seen())
-
-
 class Keeper(Recorder):
     """Watches over others in all ways that there are."""
 

@@ -221,6 +221,37 @@ def test_buffers_keep_their_contents_over_a_restart(machine: Machine, tmp_path: 
             assert bytes(buffer.view) == letter * 5000
 
 
+def test_a_revoked_device_is_connected_anew_and_its_requests_are_sent_again(
+    machine: Machine, echo: FrontEnd
+) -> None:
+    before = echo.call("pid")
+    with echo.buffer(5000) as buffer:
+        buffer.view[:] = b"s" * 5000
+        for number in range(100):
+            echo.submit(number, token=number)
+        echo.push()
+        machine.revoke("echo")
+        machine.revoke("nobody uses it")
+        echo.submit("upper", buffer, token="upper")
+        echo.submit("pid", token="pid")
+        echo.push()
+        numbers: dict[Any, Any] = {number: number for number in range(100)}
+        assert finish(echo, 102) == {**numbers, "upper": 5000, "pid": before}
+        assert bytes(buffer.view) == b"S" * 5000
+    assert echo.statistics().requests == 103
+
+
+def test_an_event_loop_with_nothing_else_to_do_waits_at_the_channel(echo: FrontEnd) -> None:
+    assert echo.wait(0)  # the first look
+    assert echo.reap() == []
+    assert not echo.wait(0)
+    assert not echo.wait(0.001)
+    echo.submit(7, token="t")
+    echo.push()
+    assert echo.wait()
+    assert [(each.token, each.result) for each in echo.reap()] == [("t", 7)]
+
+
 def test_a_buffer_that_is_being_written_while_back_ends_die_loses_no_byte(
     machine: Machine,
 ) -> None:
