@@ -175,9 +175,15 @@ class Guest(ABC):
             if wake is None:
                 own.close()
 
-    def advertise(self, device: str) -> None:
-        """This domain serves ``device`` from now on."""
-        self.hypercall(hc.Advertise(device))
+    def advertise(self, device: str) -> list[tuple[tuple[int, int], int]]:
+        """This domain serves ``device`` from now on.
+
+        Returns the pairings with the front ends that waited for it, as (front, epoch). They are
+        told by `PeerState` too, as those that follow are; but who is in its start yet, and hears
+        nothing, can say InitWait at once.
+        """
+        pairings = self.hypercall(hc.Advertise(device))
+        return [((domid, channel), epoch) for domid, channel, epoch in pairings]
 
     def connect(self, device: str, channel: int) -> None:
         """Ask for ``device``; `PeerState` messages about ``channel`` follow."""

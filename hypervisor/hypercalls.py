@@ -150,7 +150,11 @@ class SetTimer(Message):
 
 
 class Advertise(Message):
-    """This domain serves ``device``."""
+    """This domain serves ``device``.
+
+    Answered by the pairings that this has made, a [front domid, channel, epoch] each: the words
+    about them come as well, but who is still starting can say InitWait without waiting for them.
+    """
 
     device: str
 

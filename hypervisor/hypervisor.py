@@ -67,7 +67,7 @@ class Hypervisor(Actor):
             hc.UnmapGrantRef: self._unmap_grant_ref,
             **self._ports.handlers(),
             hc.SetTimer: self._set_timer,
-            hc.Advertise: lambda domid, call: self._act(self._bus.advertise(domid, call.device)),
+            hc.Advertise: self._advertise,
             hc.Connect: lambda domid, call: self._act(
                 self._bus.connect((domid, call.channel), call.device)
             ),
@@ -177,6 +177,11 @@ class Hypervisor(Actor):
         domain = self._domains.get(domid)
         if domain is not None:
             domain.door.tell(message, control=True)
+
+    def _advertise(self, domid: int, call: hc.Advertise) -> list[list[int]]:
+        effects = self._bus.advertise(domid, call.device)
+        self._act(effects)
+        return [[*e.front, e.epoch] for e in effects if isinstance(e, Notice) and e.to == domid]
 
     def _switch(self, domid: int, call: hc.Switch) -> None:
         front = (call.front_domid, call.channel)

@@ -40,6 +40,7 @@ FRONT: Table = {
 
 BACK: Table = {
     (CLOSED, INITIALISING): (INIT_WAIT, ("wait",)),
+    (INIT_WAIT, INITIALISING): (INIT_WAIT, ()),  # `advertise` has answered it before
     (INIT_WAIT, INITIALISED): (CONNECTED, ("accept",)),
     (CONNECTED, CONNECTED): (CONNECTED, ()),
     **{(own, CLOSING): (CLOSING, ("finish",)) for own in (INIT_WAIT, CONNECTED)},
