@@ -24,7 +24,7 @@ from typing import Any
 from actors import Actor, Down, Message, Ref
 from hypervisor.hypercalls import PeerState
 from hypervisor.store import Effect, Store
-from hypervisor.store_errors import StoreError
+from hypervisor.store_errors import Compacted, StoreError
 from hypervisor.store_log import Wake
 from hypervisor.store_permissions import Caller, parse
 from hypervisor.store_quota import Quota
@@ -68,7 +68,8 @@ class StoreEvent(Message):
 class Since(Message):
     """What that connection may see of the changes at and below ``path`` after ``revision``.
 
-    Answered by `Changed`. Raises `Compacted` at who asks: the log does not reach back so far.
+    Answered by `Changed`; by `Present` if the log does not reach back so far, or the domain has
+    not been there so long.
     """
 
     connection: int
@@ -81,6 +82,13 @@ class Changed(Message):
 
     revision: int
     changes: list[Any]
+
+
+class Present(Message):
+    """What is there now at and below the path, at ``revision``, where to go on."""
+
+    revision: int
+    values: dict[str, bytes]
 
 
 class Introduce(Message):
@@ -154,8 +162,11 @@ class StoreActor(Actor):
                 door.tell(replace(word, revision=self._store.revision), control=True)
             case Since(connection, path, revision):
                 caller, _, _ = self._doors[connection]
-                changes = self._store.since(caller, path, revision)
-                return Changed(changes.revision, [list(change) for change in changes.changes])
+                try:
+                    now, changes = self._store.since(caller, path, revision)
+                except Compacted as gone:
+                    return Present(gone.revision, dict(gone.snapshot))
+                return Changed(now, [list(change) for change in changes])
             case Remove(paths):
                 for path in paths:
                     self._remove(path)
