@@ -49,7 +49,7 @@ BACK: Table = {
         for own in (INIT_WAIT, CONNECTED, CLOSING)
         for over in (CLOSED, UNKNOWN)
     },
-    **{(CLOSED, late): (CLOSED, ()) for late in (INITIALISED, CONNECTED, CLOSING, CLOSED, UNKNOWN)},
+    **{(CLOSED, late): (CLOSED, ()) for late in (CONNECTED, CLOSING, CLOSED, UNKNOWN)},
 }
 
 
