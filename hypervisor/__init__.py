@@ -2,6 +2,7 @@
 
 from hypervisor.bus import Bus, Notice
 from hypervisor.channel_end import EventChannel, Upcalls, clear_event, new_event, raise_event
+from hypervisor.endpoints import ReadEnd, WriteEnd, advertise_endpoint, connect_to_endpoint
 from hypervisor.errors import (
     BadGrant,
     BadPort,
@@ -14,6 +15,7 @@ from hypervisor.errors import (
     MachineFailed,
     NotASocket,
     NotPermitted,
+    NotPublished,
     QuotaExceeded,
     SocketInUse,
     StaleEpoch,
@@ -49,6 +51,7 @@ __all__ = [
     "Mapping",
     "NotASocket",
     "NotPermitted",
+    "NotPublished",
     "Notice",
     "PeerState",
     "PortBound",
@@ -56,6 +59,7 @@ __all__ = [
     "PortInfo",
     "PortStatus",
     "QuotaExceeded",
+    "ReadEnd",
     "Region",
     "SocketInUse",
     "StaleEpoch",
@@ -64,8 +68,11 @@ __all__ = [
     "Upcalls",
     "Virq",
     "VirqBound",
+    "WriteEnd",
     "XenbusState",
+    "advertise_endpoint",
     "clear_event",
+    "connect_to_endpoint",
     "new_event",
     "punch_hole",
     "raise_event",

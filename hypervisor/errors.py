@@ -68,6 +68,10 @@ class IllegalTransition(HypercallError):
         self.fault = fault
 
 
+class NotPublished(HypercallError):
+    """That domain offers the calling one no endpoint now."""
+
+
 class DomainDead(HypervisorError):
     """The domain has ended; hypercalls in its name are no longer possible."""
 

@@ -19,6 +19,7 @@ from hypervisor import hypercalls as hc
 from hypervisor.channel_end import EventChannel, new_event, raise_event
 from hypervisor.memory import Mapping, Region
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
+from hypervisor.publications import Offer
 from hypervisor.xenbus import XenbusState
 
 _TIMEOUT = (
@@ -214,6 +215,26 @@ class Guest(ABC):
             IllegalTransition: it is not the time for that state; says whose fault it is.
         """
         self.hypercall(hc.Switch(*front, epoch, int(state), details, list(grants)))
+
+    def publish(self, buddy: int, gref: int, channel: EventChannel) -> None:
+        """Offer domain ``buddy`` a granted page and an unbound port.
+
+        Raises:
+            HypercallError: no such domain, or there is an offer for it already.
+        """
+        self.hypercall(hc.Publish(buddy, gref, channel.port, channel.epoch))
+
+    def withdraw(self, buddy: int) -> None:
+        """Offer domain ``buddy`` nothing any more. What it has mapped and bound stays."""
+        self.hypercall(hc.Withdraw(buddy))
+
+    def lookup(self, granter: int) -> Offer:
+        """What domain ``granter`` offers to this one.
+
+        Raises:
+            NotPublished: nothing.
+        """
+        return Offer(*self.hypercall(hc.Lookup(granter)))
 
     def complain(self, channel: int, epoch: int, text: str, *, broken: bool) -> None:
         """Report the back end of ``channel`` as silent, or as breaking the protocol."""

@@ -187,6 +187,27 @@ class Switch(Message):
     grants: list[int]
 
 
+class Publish(Message):
+    """Offer ``buddy`` a page and a port of the caller's; see publications.py."""
+
+    buddy: int
+    gref: int
+    port: int
+    epoch: int
+
+
+class Withdraw(Message):
+    """Offer ``buddy`` nothing any more; nothing if there was no offer."""
+
+    buddy: int
+
+
+class Lookup(Message):
+    """What does ``granter`` offer the caller? Answered by [gref, port, epoch]."""
+
+    granter: int
+
+
 class Complain(Message):
     """The back end of ``channel`` is silent, or (``broken``) breaks the protocol.
 

@@ -28,7 +28,8 @@ from hypervisor.errors import BadGrant, HypercallError
 from hypervisor.grant_table import GrantTable
 from hypervisor.port_effects import CONTROL_DOMAIN, Virq
 from hypervisor.ports import Ports
-from hypervisor.store_actor import Deliver, Introduce, Release, Remove
+from hypervisor.publications import Offer, Publications, directory, shown
+from hypervisor.store_actor import Deliver, Introduce, Put, Release, Remove
 from hypervisor.store_mirror import directories, picture
 from hypervisor.xenbus import EndEpoch
 
@@ -57,6 +58,7 @@ class Hypervisor(Actor):
     def on_start(self) -> None:
         self._domains: dict[int, _Domain] = {}
         self._bus = Bus()
+        self._publications = Publications()
         self._lent: dict[int, list[tuple[int, int]]] = {}  # epoch -> (granter, grant reference)
         self._next_domid = 0
         self._table: dict[type[Message], Callable[[int, Any], Any]] = {
@@ -75,6 +77,9 @@ class Hypervisor(Actor):
                 self._bus.disconnect((domid, call.channel), "its front end has closed")
             ),
             hc.Switch: self._switch,
+            hc.Publish: self._publish,
+            hc.Withdraw: lambda domid, call: self._withdraw(domid, call.buddy),
+            hc.Lookup: lambda domid, call: list(self._publications.lookup(call.granter, domid)),
             hc.Complain: self._complain,
         }
 
@@ -130,6 +135,8 @@ class Hypervisor(Actor):
             self._ports.raise_virq(Virq.DOM_EXC, CONTROL_DOMAIN)
         for other in self._domains.values():
             other.grants.grantee_died(message.domid)
+        for granter, buddy in self._publications.domain_died(message.domid):
+            self._write(Remove([directory(granter, buddy)]))
         reason = f"domain {domain.name!r} has ended: {message.reason}"
         self._act(self._bus.domain_died(message.domid, reason, returns=message.returns))
         self._write(Release(message.domid))
@@ -192,6 +199,16 @@ class Hypervisor(Actor):
         elif lent:
             self._lent.setdefault(call.epoch, []).extend(lent)
         self._act(effects)
+
+    def _publish(self, domid: int, call: hc.Publish) -> None:
+        self._known(call.buddy)
+        offer = Offer(call.gref, call.port, call.epoch)
+        self._publications.publish(domid, call.buddy, offer)
+        self._write(Put(shown(domid, call.buddy, offer), [domid, call.buddy]))
+
+    def _withdraw(self, domid: int, buddy: int) -> None:
+        if self._publications.withdraw(domid, buddy):
+            self._write(Remove([directory(domid, buddy)]))
 
     def _complain(self, domid: int, call: hc.Complain) -> None:
         back = self._domains[self._bus.back_end_of((domid, call.channel), call.epoch)]
