@@ -432,9 +432,14 @@ class FrontEnd:
                 self._link.queue.clear()
 
     def detach(self) -> None:
-        """The back end is gone: nothing goes into or comes out of its rings any more."""
+        """The back end is gone: nothing goes into or comes out of its rings any more.
+
+        An answer that is there already counts: what it has finished is not sent again.
+        """
         with self._lock:
+            self._collect()
             self._link = None
+            raise_event(self._wake.fileno())  # who selects it has not seen what that has ended
 
     def take_back(self, started: float) -> None:
         """The memory half of the revocation; ``started``: `time.perf_counter` of its first half.
