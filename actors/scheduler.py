@@ -211,6 +211,10 @@ class Scheduler:
         """Its first step when its turn comes; at once if a pooled actor starts a pooled one."""
         life.batch = 1
         self._processes.enroll(life.cell)
+        process = self._processes.of(life.cell)
+        if process is not None and process.killed:
+            life.vanish()  # there is no process for it to begin in
+            return
         if life.cell.actor_class.uses_loop:
             life.settle_in(LoopSleeper(SimulatedLoop(self)))
             self.make_ready(LoopThread(self, life))

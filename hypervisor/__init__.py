@@ -2,6 +2,7 @@
 
 from hypervisor.bus import Bus, Notice
 from hypervisor.channel_end import EventChannel, Upcalls, clear_event, new_event, raise_event
+from hypervisor.endpoints import ReadEnd, WriteEnd, advertise_endpoint, connect_to_endpoint
 from hypervisor.errors import (
     BadGrant,
     BadPort,
@@ -15,6 +16,7 @@ from hypervisor.errors import (
     MachineFailed,
     NotASocket,
     NotPermitted,
+    NotPublished,
     QuotaExceeded,
     SocketInUse,
     StaleEpoch,
@@ -81,6 +83,7 @@ __all__ = [
     "News",
     "NotASocket",
     "NotPermitted",
+    "NotPublished",
     "Notice",
     "PeerState",
     "PortBound",
@@ -88,6 +91,7 @@ __all__ = [
     "PortInfo",
     "PortStatus",
     "QuotaExceeded",
+    "ReadEnd",
     "Region",
     "Rights",
     "Seen",
@@ -109,8 +113,11 @@ __all__ = [
     "Watch",
     "WatchClosed",
     "WatchEvent",
+    "WriteEnd",
     "XenbusState",
+    "advertise_endpoint",
     "clear_event",
+    "connect_to_endpoint",
     "new_event",
     "punch_hole",
     "raise_event",

@@ -72,6 +72,10 @@ class WatchClosed(HypervisorError):
     """The watch, or what follows the log, was closed by its owner; nothing more comes of it."""
 
 
+class NotPublished(HypercallError):
+    """That domain offers the calling one no endpoint now."""
+
+
 class DomainDead(HypervisorError):
     """The domain has ended; hypercalls in its name are no longer possible."""
 

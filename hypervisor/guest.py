@@ -17,6 +17,7 @@ from hypervisor import hypercalls as hc
 from hypervisor.channel_end import EventChannel, new_event, raise_event
 from hypervisor.guest_memory import MemoryCalls
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
+from hypervisor.publications import Offer
 from hypervisor.store_client import StoreClient
 from hypervisor.xenbus import XenbusState
 
@@ -147,9 +148,15 @@ class Guest(MemoryCalls):
             if wake is None:
                 own.close()
 
-    def advertise(self, device: str) -> None:
-        """This domain serves ``device`` from now on."""
-        self.hypercall(hc.Advertise(device))
+    def advertise(self, device: str) -> list[tuple[tuple[int, int], int]]:
+        """This domain serves ``device`` from now on.
+
+        Returns the pairings with the front ends that waited for it, as (front, epoch). They are
+        told by `PeerState` too, as those that follow are; but who is in its start yet, and hears
+        nothing, can say InitWait at once.
+        """
+        pairings = self.hypercall(hc.Advertise(device))
+        return [((domid, channel), epoch) for domid, channel, epoch in pairings]
 
     def connect(self, device: str, channel: int) -> None:
         """Ask for ``device``; `PeerState` messages about ``channel`` follow."""
@@ -180,6 +187,26 @@ class Guest(MemoryCalls):
             IllegalTransition: it is not the time for that state; says whose fault it is.
         """
         self.hypercall(hc.Switch(*front, epoch, int(state), details, list(grants)))
+
+    def publish(self, buddy: int, gref: int, channel: EventChannel) -> None:
+        """Offer domain ``buddy`` a granted page and an unbound port.
+
+        Raises:
+            HypercallError: no such domain, or there is an offer for it already.
+        """
+        self.hypercall(hc.Publish(buddy, gref, channel.port, channel.epoch))
+
+    def unpublish(self, buddy: int) -> None:
+        """Offer domain ``buddy`` nothing any more. What it has mapped and bound stays."""
+        self.hypercall(hc.Unpublish(buddy))
+
+    def lookup(self, granter: int) -> Offer:
+        """What domain ``granter`` offers to this one.
+
+        Raises:
+            NotPublished: nothing.
+        """
+        return Offer(*self.hypercall(hc.Lookup(granter)))
 
     def complain(self, channel: int, epoch: int, text: str, *, broken: bool) -> None:
         """Report the back end of ``channel`` as silent, or as breaking the protocol."""

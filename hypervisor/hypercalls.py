@@ -268,7 +268,11 @@ class SetTimer(Message):
 
 
 class Advertise(Message):
-    """This domain serves ``device``."""
+    """This domain serves ``device``.
+
+    Answered by the pairings that this has made, a [front domid, channel, epoch] each: the words
+    about them come as well, but who is still starting can say InitWait without waiting for them.
+    """
 
     device: str
 
@@ -299,6 +303,27 @@ class Switch(Message):
     state: int
     details: Any
     grants: list[int]
+
+
+class Publish(Message):
+    """Offer ``buddy`` a page and a port of the caller's; see publications.py."""
+
+    buddy: int
+    gref: int
+    port: int
+    epoch: int
+
+
+class Unpublish(Message):
+    """Offer ``buddy`` nothing any more; nothing if there was no offer."""
+
+    buddy: int
+
+
+class Lookup(Message):
+    """What does ``granter`` offer the caller? Answered by [gref, port, epoch]."""
+
+    granter: int
 
 
 class Complain(Message):

@@ -29,7 +29,8 @@ from hypervisor.grant_quota import GrantQuota
 from hypervisor.granting import Granting
 from hypervisor.port_effects import CONTROL_DOMAIN, Virq
 from hypervisor.ports import Ports
-from hypervisor.store_actor import Deliver, Introduce, Release, Remove
+from hypervisor.publications import Offer, Publications, directory, shown
+from hypervisor.store_actor import Deliver, Introduce, Put, Release, Remove
 from hypervisor.store_mirror import directories, picture
 from hypervisor.xenbus import EndEpoch
 
@@ -51,11 +52,15 @@ class Hypervisor(Actor):
     pooled = True
 
     def __init__(
-        self, store: Ref, port_quota: int, grant_quota: GrantQuota, patience: float
+        self,
+        store: Ref,
+        port_quota: int,
+        grant_quota: GrantQuota | None = None,
+        patience: float = 1.0,
     ) -> None:
         super().__init__()
         self._store = store
-        self._grant_quota = grant_quota
+        self._grant_quota = grant_quota or GrantQuota()
         self._patience = patience  # seconds
         self._grants = Granting(self._tell, self._warn)
         self._ports = Ports(port_quota, self._tell)
@@ -63,13 +68,14 @@ class Hypervisor(Actor):
     def on_start(self) -> None:
         self._domains: dict[int, _Domain] = {}
         self._bus = Bus()
+        self._publications = Publications()
         self._lent: dict[int, list[tuple[int, int]]] = {}  # epoch -> (granter, grant reference)
         self._next_domid = 0
         self._table: dict[type[Message], Callable[[int, Any], Any]] = {
             **self._grants.handlers(),
             **self._ports.handlers(),
             hc.SetTimer: self._set_timer,
-            hc.Advertise: lambda domid, call: self._act(self._bus.advertise(domid, call.device)),
+            hc.Advertise: self._advertise,
             hc.Connect: lambda domid, call: self._act(
                 self._bus.connect((domid, call.channel), call.device)
             ),
@@ -77,6 +83,9 @@ class Hypervisor(Actor):
                 self._bus.disconnect((domid, call.channel), "its front end has closed")
             ),
             hc.Switch: self._switch,
+            hc.Publish: self._publish,
+            hc.Unpublish: lambda domid, call: self._unpublish(domid, call.buddy),
+            hc.Lookup: lambda domid, call: list(self._publications.lookup(call.granter, domid)),
             hc.Complain: self._complain,
         }
 
@@ -133,6 +142,8 @@ class Hypervisor(Actor):
         self._ports.domain_died(message.domid)
         if message.crashed:
             self._ports.raise_virq(Virq.DOM_EXC, CONTROL_DOMAIN)
+        for granter, buddy in self._publications.domain_died(message.domid):
+            self._write(Remove([directory(granter, buddy)]))
         reason = f"domain {domain.name!r} has ended: {message.reason}"
         self._act(self._bus.domain_died(message.domid, reason, returns=message.returns))
         self._write(Release(message.domid))
@@ -166,6 +177,11 @@ class Hypervisor(Actor):
         if domain is not None:
             domain.door.tell(message, control=True)
 
+    def _advertise(self, domid: int, call: hc.Advertise) -> list[list[int]]:
+        effects = self._bus.advertise(domid, call.device)
+        self._act(effects)
+        return [[*e.front, e.epoch] for e in effects if isinstance(e, Notice) and e.to == domid]
+
     def _switch(self, domid: int, call: hc.Switch) -> None:
         front = (call.front_domid, call.channel)
         effects = self._bus.switch(domid, front, call.epoch, call.state, call.details)
@@ -174,10 +190,24 @@ class Hypervisor(Actor):
             self._end_epoch(call.epoch)
         self._act(effects)
 
+    def _publish(self, domid: int, call: hc.Publish) -> None:
+        self._known(call.buddy)
+        offer = Offer(call.gref, call.port, call.epoch)
+        self._publications.publish(domid, call.buddy, offer)
+        self._write(Put(shown(domid, call.buddy, offer), [domid, call.buddy]))
+
+    def _unpublish(self, domid: int, buddy: int) -> None:
+        if self._publications.withdraw(domid, buddy):
+            self._write(Remove([directory(domid, buddy)]))
+
     def _complain(self, domid: int, call: hc.Complain) -> None:
         back = self._domains[self._bus.back_end_of((domid, call.channel), call.epoch)]
         verdict = hc.Kill(call.text) if call.broken else hc.Probe(call.text)
         back.door.tell(verdict, control=True)
+
+    def _known(self, domid: int) -> None:
+        if domid not in self._domains:
+            raise HypercallError(f"there is no domain {domid}")
 
     def _act(self, effects: list[Effect]) -> None:
         for effect in effects:

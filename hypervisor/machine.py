@@ -111,7 +111,7 @@ class Machine:
                 Hypervisor,
                 store,
                 port_quota,
-                grant_quota or GrantQuota(),
+                grant_quota,
                 watchdog,
                 name="hypervisor",
             )

@@ -91,8 +91,9 @@ def words(changes: Iterable[Seen]) -> list[tuple[int, Tell]]:
     """The words in a part of the log, each with its revision. Details are the numbers in it."""
     found = []
     for change in changes:
-        if not change.path.endswith(_WORD) or change.new is None:
-            continue
+        if not change.path.endswith(_WORD) or change.new in (None, change.old):
+            continue  # removed, or only its permissions have changed: no word follows its equal
+        assert change.new is not None
         word = {
             name: int(value)
             for name, _, value in (part.partition("=") for part in change.new.decode().split(" "))

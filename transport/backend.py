@@ -81,7 +81,9 @@ class BackEndActor(Actor):
 
     def on_start(self) -> None:
         self._driver.on_start(*self._args)
-        self._guest.advertise(self._guest.name)
+        for front, epoch in self._guest.advertise(self._guest.name):
+            self._states[front] = INIT_WAIT
+            self._say(front, epoch, INIT_WAIT)
 
     def on_stop(self) -> None:
         orderly = self.exit_reason.kind in ("normal", "shutdown")

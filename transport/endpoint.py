@@ -176,8 +176,8 @@ class FrontEndActor(Actor):
         )
         if epoch is not None:
             self._say(epoch.number, CLOSING)
-            epoch.take_back()
             self._say(epoch.number, CLOSED)
+            epoch.take_back()
         self._guest.disconnect(self._channel)
         self._machine.unregister(self._channel)
         if self._drives:

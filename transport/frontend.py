@@ -722,6 +722,9 @@ class FrontEnd:
         with self._lock:
             if self._end is not None:
                 return
+            if self._link is not None:
+                self._link.closing = True
+                self._collect(arm=False)  # an answer that is there already counts
             self._end = error or ChannelClosed(f"the channel to {self.device!r} was closed")
             self._link = None
             for request in list(self._pending):

@@ -40,6 +40,7 @@ FRONT: Table = {
 
 BACK: Table = {
     (CLOSED, INITIALISING): (INIT_WAIT, ("wait",)),
+    (INIT_WAIT, INITIALISING): (INIT_WAIT, ()),  # `advertise` has answered it before
     (INIT_WAIT, INITIALISED): (CONNECTED, ("accept",)),
     (CONNECTED, CONNECTED): (CONNECTED, ()),
     **{(own, CLOSING): (CLOSING, ("finish",)) for own in (INIT_WAIT, CONNECTED)},
@@ -48,7 +49,7 @@ BACK: Table = {
         for own in (INIT_WAIT, CONNECTED, CLOSING)
         for over in (CLOSED, UNKNOWN)
     },
-    **{(CLOSED, late): (CLOSED, ()) for late in (INITIALISED, CONNECTED, CLOSING, CLOSED, UNKNOWN)},
+    **{(CLOSED, late): (CLOSED, ()) for late in (CONNECTED, CLOSING, CLOSED, UNKNOWN)},
 }
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
-from transport import BackEnd, Request
+from hypervisor import Guest
+from transport import BackEnd, BackEndActor, Request
 
 
 class Echo(BackEnd):
@@ -100,3 +102,28 @@ class Zombie(BackEnd):
         with open(self._fifo, "wb") as woken:
             woken.write(b"written")
         return "evil"
+
+
+class Leaver(BackEnd):
+    """Ends in an orderly way when it is told to, after the request in hand."""
+
+    runner = "tests.transport.drivers:LeaverActor"
+    leave: Callable[[], None]
+
+    def on_request(self, request: Request) -> Any:
+        match request.body:
+            case ("leave", str(begun), str(end)):
+                wait_for_reader(begun)
+                wait_for_reader(end)
+                self.leave()
+                return "left"
+        return request.body
+
+
+class LeaverActor(BackEndActor):
+    """Gives the driver its own end."""
+
+    def __init__(self, guest: Guest, program: type[Leaver], args: list[Any]) -> None:
+        super().__init__(guest, program, args)
+        assert isinstance(self._driver, Leaver)
+        self._driver.leave = self.exit
