@@ -104,7 +104,7 @@ class Bus:
             notices += self._end_epochs(device, reason)
             del self._backs[device]
             if not returns:
-                notices += self._withdraw(device, reason)
+                notices += self.withdraw(device, reason)
         for front in [front for front in self._fronts if front[0] == domid]:
             device = self._fronts.pop(front)
             epoch = self._epochs.pop(front, None)
@@ -113,17 +113,18 @@ class Bus:
                 notices.append(Notice(back, device, front, domid, epoch, CLOSED, reason))
         return notices
 
-    def withdraw_all(self, reason: str) -> list[Notice]:
-        """The machine's supervisor gave up: nobody will serve anything any more."""
-        devices = sorted(set(self._fronts.values()))
-        return [notice for name in devices for notice in self._withdraw(name, reason)]
-
-    def _withdraw(self, device: str, reason: str) -> list[Notice]:
+    def withdraw(self, device: str, reason: str) -> list[Notice]:
+        """Nobody will serve the device any more; every front end of it hears of that."""
         fronts = [front for front, name in self._fronts.items() if name == device]
         for front in fronts:
             del self._fronts[front]
             self._epochs.pop(front, None)
         return [Notice(front[0], device, front, -1, 0, GONE, reason) for front in fronts]
+
+    def withdraw_all(self, reason: str) -> list[Notice]:
+        """The machine's supervisor gave up: nobody will serve anything any more."""
+        devices = sorted(set(self._fronts.values()))
+        return [notice for name in devices for notice in self.withdraw(name, reason)]
 
     def _pair(self, front: Front) -> Notice:
         device = self._fronts[front]

@@ -79,6 +79,8 @@ class Hypervisor(Actor):
                 return self._create(name, door)
             case hc.DestroyDomain():
                 return self._destroy(message)
+            case hc.Withdraw(device, reason):
+                return self._notify(self._bus.withdraw(device, reason))
             case _TimerDue(domid):
                 return self._timer_due(domid)
             case Down(reason=reason):

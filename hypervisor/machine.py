@@ -1,45 +1,46 @@
 """The machine: what a user holds. Domains under a supervisor, and the hypervisor that they share.
 
 A `Machine` owns a System whose top-level actors are started in this order and stopped in reverse:
-the store (and its socket), the hypervisor, the process pool, the supervisor of the domains. The
-process that makes the machine is a domain itself (domid 0, "machine"): front ends in it speak by
-`guest`.
+the store (and its socket), the hypervisor, the list of domains, the process pool, the supervisor
+of the domains. The process that makes the machine is a domain itself (domid 0, "machine"): front
+ends in it speak by `guest`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
 from actors import (
-    Actor,
-    ActorDead,
-    AwaitChildren,
-    ChildExists,
     ChildSpec,
-    ChildStatus,
     Exit,
-    Message,
-    NoSuchChild,
     Ref,
-    StartChild,
     StartFailed,
-    StopChild,
     Supervisor,
     System,
 )
+from hypervisor import domain_records as records
 from hypervisor import hypercalls as hc
-from hypervisor.domain import Crash, ProcessDomain, ThreadDomain, WhichPid
-from hypervisor.errors import DomainStartError, HypervisorError, MachineFailed
+from hypervisor.cpus import checked, on_cpu
+from hypervisor.domain import Crash, ThreadDomain, WhichPid
+from hypervisor.domain_info import DESTROYED, SHUTDOWN, DomainInfo, ShutdownReason
+from hypervisor.errors import (
+    BadCpus,
+)
+from hypervisor.front_door import FrontDoor, HearPorts, Register
 from hypervisor.guest import LocalGuest
+from hypervisor.hardening import Hardening
 from hypervisor.hypervisor import Hypervisor
+from hypervisor.process_domain import Pause, ProcessDomain
 from hypervisor.processes import ProcessPool
 from hypervisor.program import name_of
 from hypervisor.store_actor import StoreActor
 from hypervisor.store_socket import StoreSocket
-
-_START_TIMEOUT = 60.0  # seconds; a start that takes too long fails by its own, shorter deadline
+from hypervisor.toolstack import Toolstack, not_a_process
+from hypervisor.vitals import usage_of
 
 
 class Machine:
@@ -50,7 +51,8 @@ class Machine:
             up (`failure`, and every channel ends with the reason).
         period: seconds.
         watchdog: seconds within which a process domain that somebody waits for in vain must
-            answer a probe; one that does not is killed and restarted.
+            answer a probe. One that does not is killed and restarted, unless it is seen to make
+            progress: then it has up to ten times as long (watchdog.py).
         grace: seconds that a process domain gets for its orderly end before it is killed.
         spares: pre-imported processes that stand by for restarts, each about 25 MiB; without one
             at hand a restart pays for the start of an interpreter, about 0.2 s.
@@ -83,7 +85,8 @@ class Machine:
             if store_socket is not None:
                 self._listen(store, os.fspath(store_socket))
             self._hypervisor = self.system.start(Hypervisor, store, port_quota, name="hypervisor")
-            self._front = self.system.start(_FrontDoor, name="front")
+            self._domains = self.system.start(records.DomainRecords, name="domain-records")
+            self._front = self.system.start(FrontDoor, name="front")
             domid = self._hypervisor.ask(hc.CreateDomain("machine", self._front))
             self.guest = LocalGuest(domid, "machine", self._hypervisor)
             self._pool = self.system.start(ProcessPool, spares, name="processes")
@@ -91,6 +94,9 @@ class Machine:
                 Supervisor, [], intensity=intensity, period=period, name="domains"
             )
             self.system.monitor(self._supervisor, self._hypervisor)
+            self._toolstack = Toolstack(
+                self.system, self._hypervisor, self._domains, self._supervisor
+            )
         except BaseException:
             self.system.stop()
             raise
@@ -117,6 +123,8 @@ class Machine:
         *args: Any,
         placement: str = "process",
         restart: str = "permanent",
+        cpus: Iterable[int] | None = None,
+        harden: Hardening | None = None,
     ) -> None:
         """Start a domain that runs ``program`` and serves the device ``name``.
 
@@ -126,14 +134,19 @@ class Machine:
             args: for the driver's ``on_start``; plain msgpack values.
             placement: "process" (an OS process of its own) or "thread" (in this process).
             restart: "permanent", "transient" or "temporary", as in OTP.
+            cpus: the processors that its process may run on, from before its program starts; None:
+                those that the machine may.
+            harden: what its process may do less than its user could.
 
         Raises:
             DomainStartError: it could not start; nothing of it is left.
             HypervisorError: a domain of that name exists, or the class cannot be found by its name.
             ValueError: not a placement, or not a kind of restart.
+            BadCpus: none, or not all of them are the calling thread's to use.
+            NotAProcess: ``cpus`` or ``harden`` of a domain on a thread.
             MachineFailed: the machine has given up already.
         """
-        common = [self._hypervisor, name, name_of(program), list(args), restart]
+        common = [self._hypervisor, self._domains, name, name_of(program), list(args), restart]
         if placement == "process":
             spec = ChildSpec.of(
                 name,
@@ -142,44 +155,134 @@ class Machine:
                 self._pool,
                 self.watchdog,
                 self._grace,
+                None if cpus is None else checked(cpus),
+                harden,
                 restart=restart,
                 shutdown=None,  # it bounds its end itself, by killing its process
             )
         elif placement == "thread":
+            if cpus is not None or harden is not None:
+                raise not_a_process(name)
             spec = ChildSpec.of(name, ThreadDomain, *common, restart=restart)
         else:
             raise ValueError(f"placement is 'process' or 'thread', not {placement!r}")
-        self._ask_supervisor(name, spec)
+        self._toolstack.start(spec)
 
-    def stop(self, name: str) -> None:
-        """Stop a domain in an orderly way; its channels end with `ChannelClosed`.
+    def pause(self, name: str) -> None:
+        """Stop a process domain where it is (SIGSTOP), until `unpause` or its end.
+
+        What its clients ask for waits, and the watchdog lets it be. Its children, if it has any, go
+        on. Returns when the signal is sent. Nothing if it is paused already.
+
+        Raises:
+            HypervisorError: there is no such domain.
+            NotAProcess: it is placed on a thread.
+        """
+        self._toolstack.ask_process(name, Pause(True))
+
+    def unpause(self, name: str) -> None:
+        """Let a paused domain go on; nothing if it is not paused. Raises as `pause`."""
+        self._toolstack.ask_process(name, Pause(False))
+
+    def shutdown(self, name: str, reason: ShutdownReason = ShutdownReason.POWEROFF) -> None:
+        """Have a domain end, and return when it has.
+
+        Args:
+            reason: POWEROFF: in order and for good, its channels end with `ChannelClosed`; REBOOT:
+                as `reboot`; CRASH: as `kill`.
+
+        Raises:
+            HypervisorError: there is no such domain.
+            ValueError: WATCHDOG, which is the machine's own verdict.
+        """
+        match reason:
+            case ShutdownReason.POWEROFF:
+                self._toolstack.remove(name, SHUTDOWN)
+            case ShutdownReason.REBOOT:
+                self.reboot(name)
+            case ShutdownReason.CRASH:
+                self.kill(name)
+            case _:
+                raise ValueError(f"{reason.name} is not to be asked for")
+
+    def reboot(self, name: str) -> None:
+        """End a domain in order, and start it again; its channels wait, and go on.
+
+        It is no failure: it does not count for the restart intensity, and a temporary domain is
+        started again, too.
+
+        Raises:
+            HypervisorError: there is no such domain.
+            DomainStartError: it did not start again; it is given up, and its channels end.
+        """
+        self._toolstack.reboot(name)
+
+    def destroy(self, name: str) -> None:
+        """End a domain at once and for good, without an orderly end; its channels end.
+
+        A process is killed, and has gone when this returns. A thread cannot be: it is ended as by
+        `shutdown`. If an orderly end is under way already, this waits for it.
 
         Raises:
             HypervisorError: there is no such domain.
         """
-        try:
-            self._supervisor.ask(StopChild(name), timeout=_START_TIMEOUT)
-        except NoSuchChild as error:
-            raise HypervisorError(f"there is no domain {name!r}") from error
-
-    def pid(self, name: str) -> int:
-        """The pid of a process domain's present incarnation.
-
-        Raises:
-            HypervisorError: there is no such domain, or it is placed on a thread.
-        """
-        pid = self._ask_domain(name, WhichPid())
-        if pid is None:
-            raise HypervisorError(f"domain {name!r} is placed on a thread: it has no process")
-        return int(pid)
+        self._toolstack.remove(name, DESTROYED, records.DESTROY)
 
     def kill(self, name: str) -> None:
         """Crash the domain: SIGKILL to its process, or a failure of its thread's actor.
 
         Returns when the signal is sent; its supervisor then does what the domain's ``restart``
         says.
+
+        Raises:
+            HypervisorError: there is no such domain.
         """
-        self._ask_domain(name, Crash())
+        self._toolstack.ask(name, Crash())
+
+    def pid(self, name: str) -> int:
+        """The pid of a process domain's present incarnation.
+
+        Raises:
+            HypervisorError: there is no such domain.
+            NotAProcess: it is placed on a thread.
+        """
+        return int(self._toolstack.ask_process(name, WhichPid()))
+
+    def domains(self) -> list[DomainInfo]:
+        """The domains that have not ended for good, in the order of their start."""
+        return self._toolstack.infos()
+
+    def domain(self, name: str) -> DomainInfo:
+        """What is known of a domain, also of one that has ended.
+
+        Raises:
+            HypervisorError: there is no such domain, and was none lately.
+        """
+        return self._toolstack.info(name)
+
+    def log(self, name: str) -> list[str]:
+        """The last lines that a process domain wrote to its standard output and error, the oldest
+        first; also of one that has ended. All of them go to the logger ``xenidc.domain.NAME``.
+
+        Raises:
+            HypervisorError: there is no such domain, and was none lately.
+        """
+        return self._toolstack.log(name)
+
+    def paired(self, name: str) -> AbstractContextManager[None]:
+        """In this context the calling thread runs on the one processor of a domain.
+
+        A blocking `call` to a domain on one's own core takes a fraction of the time.
+
+        Raises:
+            BadCpus: the domain was not started with one processor in ``cpus``.
+            HypervisorError, NotAProcess: as `pid`.
+        """
+        pid = self.pid(name)
+        usage = usage_of(pid)
+        if usage is None or len(usage.cpus) != 1:
+            raise BadCpus(f"domain {name!r} was not started on one processor alone (cpus)")
+        return on_cpu(*usage.cpus)
 
     def wait(self, timeout: float | None = None) -> Exit:
         """Wait for the supervisor's end: it gave up, or the machine was closed."""
@@ -187,11 +290,11 @@ class Machine:
 
     def register(self, channel: int, endpoint: Ref) -> None:
         """Let ``endpoint`` have what domain 0 is told about ``channel``."""
-        self._front.ask(_Register(channel, endpoint))
+        self._front.ask(Register(channel, endpoint))
 
     def unregister(self, channel: int) -> None:
         """That channel's endpoint has ended: what is still said to it is dropped."""
-        self._front.ask(_Register(channel, None))
+        self._front.ask(Register(channel, None))
 
     def hear_ports(self, listener: Ref | None) -> None:
         """Let ``listener`` have every `PortBound` and `PortClosed` that domain 0 is told.
@@ -199,72 +302,10 @@ class Machine:
         It takes the place of the one before; None: nobody. Ports that it does not know are others'
         (each channel of `transport.connect` has one).
         """
-        self._front.ask(_HearPorts(listener))
+        self._front.ask(HearPorts(listener))
 
     def _listen(self, store: Ref, path: str) -> None:
         try:
             self.system.start(StoreSocket, store, path, name="store-socket")
         except StartFailed as failure:
             raise failure.__cause__ or failure from None
-
-    def _ask_domain(self, name: str, message: Message) -> Any:
-        """Ask the present incarnation, when it is up; if it is just ending, ask the next."""
-        while True:
-            children: list[ChildStatus] = self._supervisor.ask(
-                AwaitChildren(), timeout=_START_TIMEOUT
-            )
-            found = next((child.ref for child in children if child.name == name), None)
-            if found is None:
-                raise HypervisorError(f"there is no domain {name!r} now")
-            try:
-                return found.ask(message)
-            except ActorDead:
-                self.system.wait(found)  # its supervisor has its report by then, and acts on it
-
-    def _ask_supervisor(self, name: str, spec: ChildSpec) -> None:
-        try:
-            self._supervisor.ask(StartChild(spec), timeout=_START_TIMEOUT)
-        except ChildExists as error:
-            raise HypervisorError(f"there is a domain {name!r} already") from error
-        except ActorDead as dead:
-            raise MachineFailed(self.wait().reason.text) from dead
-        except StartFailed as failure:
-            if isinstance(failure.__cause__, DomainStartError):
-                raise failure.__cause__ from None
-            raise DomainStartError(
-                name, failure.error, failure.text, failure.traceback
-            ) from failure
-
-
-class _Register(Message):
-    channel: int
-    endpoint: Ref | None
-
-
-class _HearPorts(Message):
-    listener: Ref | None
-
-
-class _FrontDoor(Actor):
-    """The door of domain 0: passes what it is told about a channel to that channel's endpoint, and
-    what it is told about ports to who asked for it.
-    """
-
-    pooled = True
-
-    def on_start(self) -> None:
-        self._endpoints: dict[int, Ref] = {}
-        self._hears_ports: Ref | None = None
-
-    def on_receive(self, message: Message) -> None:
-        match message:
-            case _Register(channel, Ref() as endpoint):
-                self._endpoints[channel] = endpoint
-            case _Register(channel):
-                self._endpoints.pop(channel, None)
-            case _HearPorts(listener):
-                self._hears_ports = listener
-            case hc.PortBound() | hc.PortClosed() if self._hears_ports is not None:
-                self._hears_ports.tell(message, control=True)
-            case hc.PeerState() if message.channel in self._endpoints:
-                self._endpoints[message.channel].tell(message, control=True)

@@ -1,0 +1,73 @@
+"""The verdict on a domain that was asked for a sign of life and gave none in time. Pure.
+
+Wall time alone says nothing: on an overloaded machine a healthy process is not scheduled, and its
+deadline passes. So the verdict looks at what the process had of the machine meanwhile (`Signs`,
+taken when the question was asked and at each deadline). One that progressed, or waits for a
+processor, gets one more period; one that is stopped, or of which nothing moved, is hung.
+
+Rules, the first that fits; ``MOST_PERIODS`` bounds all that give another period:
+
+    something of it lies unread     more time: we are late ourselves
+    stopped, not by the machine     hung (SIGSTOP or a debugger; a paused domain is never asked)
+    the bound of periods            hung
+    a thread is runnable            more time: it waits for a processor, or computes
+    it ran, or waited to run        more time
+    it was paged in from a disk     more time
+    none of these                   hung: it is blocked, its answering thread too
+
+Corner case: a driver inside a C call that holds the interpreter's lock (a long regular expression,
+a sum of a huge range) cannot answer, and cannot be told from one that will never end. It has
+``MOST_PERIODS`` periods; what takes longer belongs into `BackEnd.offload` to a process, or into
+smaller pieces. Corner case: a deadlocked domain of which another thread runs now and then lives to
+the same bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+MOST_PERIODS = 10
+"""Watchdog periods that a domain may go without an answer, whatever it does."""
+
+_STOPPED = frozenset("TtZX")  # proc_pid_stat(5): stopped, traced, ended
+
+
+class Signs(NamedTuple):
+    """What could be seen of a process at one moment; see vitals.py for where it is from.
+
+    ``states``: a letter for each state that one of its threads is in. ``ran`` and ``delayed``:
+    nanoseconds that its living threads had a processor, and waited for one while they could run.
+    ``faults``: page faults that had to wait for a disk. ``spoke``: a frame of it waits to be read.
+    """
+
+    states: frozenset[str]
+    ran: int
+    delayed: int
+    faults: int
+    spoke: bool = False
+
+
+class Verdict(NamedTuple):
+    """``hung``: end it; else give it one more period. ``why``: for people."""
+
+    hung: bool
+    why: str
+
+
+_RULES: tuple[tuple[Callable[[Signs, Signs, int], bool], Verdict], ...] = (
+    (lambda _, now, __: now.spoke, Verdict(False, "what it said is not read yet")),
+    (lambda _, now, __: now.states <= _STOPPED, Verdict(True, "it is stopped, and not by us")),
+    (lambda _, __, periods: periods >= MOST_PERIODS, Verdict(True, "it had time enough")),
+    (lambda _, now, __: "R" in now.states, Verdict(False, "it can run")),
+    # Not "more than": the figures of a thread go when it ends, and that is progress too.
+    (lambda was, now, _: now.ran != was.ran, Verdict(False, "it ran")),
+    (lambda was, now, _: now.delayed != was.delayed, Verdict(False, "it waited for a processor")),
+    (lambda was, now, _: now.faults != was.faults, Verdict(False, "it is being paged in")),
+)
+_BLOCKED = Verdict(True, "all its threads are blocked, and none of them ran")
+
+
+def judge(was: Signs, now: Signs, periods: int) -> Verdict:
+    """``was``: at the last look; ``periods``: how many have passed since it was asked."""
+    return next((verdict for fits, verdict in _RULES if fits(was, now, periods)), _BLOCKED)
