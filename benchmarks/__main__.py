@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from benchmarks import actors, event_channels, nbd, recovery, round_trip
+from benchmarks import actors, event_channels, nbd, pairing, recovery, round_trip
 
-PARTS = ("actors", "event-channels", "round-trip", "nbd", "recovery")
+PARTS = ("actors", "event-channels", "round-trip", "pairing", "nbd", "recovery")
 
 
 def main(argv: list[str]) -> int:
@@ -32,6 +32,8 @@ def main(argv: list[str]) -> int:
         event_channels.run(options.rounds)
     if "round-trip" in parts:
         round_trip.run(options.rounds)
+    if "pairing" in parts:
+        pairing.run(options.rounds)
     if "nbd" in parts:
         nbd.run(options.rounds, options.seconds)
     if "recovery" in parts:

@@ -65,9 +65,11 @@ class SocketGuest(Guest):
         return unwrap(answer.value if answer.message is None else answer.message)
 
     def answered(self, answer: hc.Answer) -> None:
-        arrived, answers = self._waiting[answer.number]
-        answers.append(answer)
-        arrived.set()
+        """An answer for which nobody waits any more is dropped, and its descriptors with it."""
+        if (waiting := self._waiting.get(answer.number)) is not None:
+            arrived, answers = waiting
+            answers.append(answer)
+            arrived.set()
 
     def send(self, message: Message) -> None:
         with self._lock:

@@ -58,9 +58,9 @@ class Domain(Actor):
 
     def _not_started(self, error: DomainStartError) -> None:
         """Give back what `_create` took; the supervisor hears the error itself."""
-        self._hypervisor.ask(hc.DestroyDomain(self._domid, "it could not start", True, True))
         crash = self._crash(error.error, error.text, error.details)
         self._domains.ask(records.Ended(self._name, True, ShutdownReason.CRASH, crash))
+        self._hypervisor.ask(hc.DestroyDomain(self._domid, "it could not start", True, True))
 
     def _dying(self) -> str | None:
         """How its end is meant."""
@@ -74,12 +74,13 @@ class Domain(Actor):
             if reason.kind == "shutdown"
             else self._restart == "permanent" or (self._restart == "transient" and reason.failed)
         )
-        self._hypervisor.ask(hc.DestroyDomain(self._domid, str(reason), returns, reason.failed))
         crash = None
         if reason.failed:
             crash = self._crash(reason.error or reason.kind, reason.text, reason.traceback)
         ended = records.reason_of(reason.kind, reason.error, how)
+        # In this order: whoever hears of the end from the bus finds the reason in the record.
         self._domains.ask(records.Ended(self._name, returns, ended, crash))
+        self._hypervisor.ask(hc.DestroyDomain(self._domid, str(reason), returns, reason.failed))
 
     def _crash(self, error: str, text: str, traceback: str) -> CrashReport:
         signal, code = (None, None) if self._how is None else self._how

@@ -5,11 +5,11 @@ deadline passes. So the verdict looks at what the process had of the machine mea
 taken when the question was asked and at each deadline). One that progressed, or waits for a
 processor, gets one more period; one that is stopped, or of which nothing moved, is hung.
 
-Rules, the first that fits; ``MOST_PERIODS`` bounds all that give another period:
+Rules, the first that fits:
 
+    it had ``MOST_PERIODS``         hung, whatever it does: a hostile one could go on talking
     something of it lies unread     more time: we are late ourselves
     stopped, not by the machine     hung (SIGSTOP or a debugger; a paused domain is never asked)
-    the bound of periods            hung
     a thread is runnable            more time: it waits for a processor, or computes
     it ran, or waited to run        more time
     it was paged in from a disk     more time
@@ -56,9 +56,9 @@ class Verdict(NamedTuple):
 
 
 _RULES: tuple[tuple[Callable[[Signs, Signs, int], bool], Verdict], ...] = (
+    (lambda _, __, periods: periods >= MOST_PERIODS, Verdict(True, "it had time enough")),
     (lambda _, now, __: now.spoke, Verdict(False, "what it said is not read yet")),
     (lambda _, now, __: now.states <= _STOPPED, Verdict(True, "it is stopped, and not by us")),
-    (lambda _, __, periods: periods >= MOST_PERIODS, Verdict(True, "it had time enough")),
     (lambda _, now, __: "R" in now.states, Verdict(False, "it can run")),
     # Not "more than": the figures of a thread go when it ends, and that is progress too.
     (lambda was, now, _: now.ran != was.ran, Verdict(False, "it ran")),
