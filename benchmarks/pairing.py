@@ -1,4 +1,4 @@
-"""A blocking round trip to a domain on the caller's own core, beside one anywhere and one elsewhere.
+"""A blocking round trip to a domain on the caller's own core, beside one anywhere else.
 
 On one core nobody has to be woken across cores, and none sleeps deeply meanwhile; across two there
 is nothing to gain when one side only waits for the other. An eventfd each way is the floor, pinned

@@ -172,7 +172,8 @@ class Machine:
         """Stop a process domain where it is (SIGSTOP), until `unpause` or its end.
 
         What its clients ask for waits, and the watchdog lets it be. Its children, if it has any, go
-        on. Returns when the signal is sent. Nothing if it is paused already.
+        on. Returns when none of its threads runs; one that cannot be stopped within 5 s is killed
+        as hung. Nothing if it is paused already.
 
         Raises:
             HypervisorError: there is no such domain.

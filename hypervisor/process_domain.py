@@ -12,6 +12,7 @@ What ends a process, and what its crash report says:
     `Kill` (it broke a peer's protocol)    the text; SIGKILL
     it does not read its hypercall socket  so; SIGKILL
     a `Probe` that it did not answer       so, and the watchdog's reason (watchdog.py); SIGKILL
+    it could not be stopped to be paused   so; SIGKILL
 
 Frames. A domain may say `Call`, `Pong`, `Booted` and `Ended`, and none of them says who it is: that
 is known by the socket. A hypercall that is refused is answered so and counted; the domain goes on.
@@ -21,18 +22,16 @@ is counted as refused, too, and ends the domain: no working guest sends it.
 A probe is a ping that the process must answer within `watchdog` seconds. Its answering thread is
 not the one that runs the driver, so slow work is not mistaken for death.
 
-A paused process (SIGSTOP) is not probed; what is told to it waits in the socket and then here, up
-to ``_MOST_HELD`` messages. Only the process itself is stopped, not its children. To be stopped by
-somebody else is to be hung. An orderly end lets it go on first.
+A paused process (SIGSTOP) is not probed, and what is told to it is held (hypercall_end.py). Only
+the process itself is stopped, not its children. To be stopped by somebody else is to be hung. An
+orderly end lets it go on first.
 """
 
 from __future__ import annotations
 
 import select
 import signal
-import socket
 import time
-from collections import deque
 from functools import partial
 from typing import Any
 
@@ -42,16 +41,24 @@ from hypervisor import hypercalls as hc
 from hypervisor.console import Console, Stream
 from hypervisor.domain import Crash, Domain, WhichPid
 from hypervisor.errors import DomainStartError
-from hypervisor.frames import receive_frame, send_frame
 from hypervisor.hardening import Hardening
-from hypervisor.processes import HowEnded, Process, Refill, TakeProcess, end_process, has_ended
+from hypervisor.hypercall_end import HypercallEnd
+from hypervisor.processes import (
+    HowEnded,
+    Process,
+    Refill,
+    TakeProcess,
+    end_process,
+    has_ended,
+    stop_process,
+)
 from hypervisor.program import modules_of
 from hypervisor.vitals import signs_of
 from hypervisor.watchdog import Signs, judge
 
 _LAST_WORDS = 0.1  # seconds to read what a dead process has said, if somebody goes on saying it
+_STOP_TIMEOUT = 5.0  # seconds for all threads of a process to be stopped
 _BOOT_TIMEOUT = 20.0  # seconds for an interpreter and a driver's on_start
-_MOST_HELD = 4096  # messages for a paused process, beside those in its socket
 
 
 class ProcessDomain(Domain):
@@ -84,7 +91,6 @@ class ProcessDomain(Domain):
         self._ended: hc.Ended | None = None
         self._fault: ExitReason | None = None  # a frame that it may not send
         self._paused = False
-        self._held: deque[Message] = deque()
         self._pings = 0
         self._ping: Any = None
         self._signs: Signs | None = None  # when it was asked, or last looked at
@@ -101,7 +107,7 @@ class ProcessDomain(Domain):
             self._not_started(DomainStartError.of(self._name, error))
             raise
         self._pool.tell(Refill())
-        self.watch(self._socket.fileno(), self._on_frame)
+        self.watch(self._end.fileno(), self._on_frame)
         self.watch(process.pidfd.fileno(), self._on_death)
         for stream in self._console.streams:
             self.watch(stream.pipe.fileno(), partial(self._on_output, stream))
@@ -112,8 +118,7 @@ class ProcessDomain(Domain):
             TakeProcess(modules_of(self._program)), timeout=_BOOT_TIMEOUT
         )
         self._process, self._pid = process, process.pid
-        self._socket = socket.socket(fileno=process.socket.take())
-        self._socket.setblocking(False)
+        self._end = HypercallEnd(process.socket)
         self._console = Console(
             self._name, Fd(process.stdout.take()), Fd(process.stderr.take()), self._keep
         )
@@ -135,7 +140,7 @@ class ProcessDomain(Domain):
     def on_stop(self) -> None:
         how = self._dying()
         try:
-            if how != records.DESTROY and self.exit_reason.kind in ("shutdown", "normal"):
+            if self._process is not None and how != records.DESTROY and not self.exit_reason.failed:
                 if self._paused:
                     self._signal(signal.SIGCONT)
                 self._send(hc.Shutdown())
@@ -149,12 +154,12 @@ class ProcessDomain(Domain):
         process, self._process = self._process, None
         if process is None:
             return self._how
-        for number in (self._socket.fileno(), process.pidfd.fileno()):
+        for number in (self._end.fileno(), process.pidfd.fileno()):
             self.unwatch(number)
         for stream in self._console.streams:
             self.unwatch(stream.pipe.fileno())
         self._how = end_process(process)
-        self._socket.close()
+        self._end.close()
         self._console.drain()
         return self._how
 
@@ -184,11 +189,16 @@ class ProcessDomain(Domain):
             signal.pidfd_send_signal(self._process.pidfd.fileno(), number)
 
     def _pause(self, *, paused: bool) -> None:
-        if paused == self._paused:
+        if paused == self._paused or self._process is None:
             return
-        self._paused = paused
+        if not paused:
+            self._signal(signal.SIGCONT)
+        elif not stop_process(self._process, _STOP_TIMEOUT):
+            text = f"it did not stop within {_STOP_TIMEOUT:g} s when it was to be paused"
+            self.exit(ExitReason("error", "DomainHung", text, ""))
+            return
         self._forget_ping()
-        self._signal(signal.SIGSTOP if paused else signal.SIGCONT)
+        self._paused = paused
         self._domains.ask(records.Paused(self._name, paused))
 
     # --- the watchdog -----------------------------------------------------------------------------
@@ -203,7 +213,7 @@ class ProcessDomain(Domain):
 
     def _judge(self) -> None:
         assert self._signs is not None
-        now = signs_of(self._pid, spoke=_is_readable(self._socket))
+        now = signs_of(self._pid, spoke=self._end.is_readable)
         self._periods += 1
         verdict = judge(self._signs, now, self._periods)
         if verdict.hung:
@@ -230,14 +240,14 @@ class ProcessDomain(Domain):
         pidfd = self._process.pidfd.fileno()
         streams = {stream.pipe.fileno(): stream for stream in self._console.streams}
         poller = select.poll()
-        for number in (self._socket.fileno(), pidfd, *streams):
+        for number in (self._end.fileno(), pidfd, *streams):
             poller.register(number, select.POLLIN)
         while (left := deadline - time.monotonic()) > 0:
             ready = {number for number, _ in poller.poll(left * 1000)}
             for number in ready & streams.keys():
                 if not self._console.read(streams[number]):
                     poller.unregister(number)
-            if not ready & {self._socket.fileno(), pidfd}:
+            if not ready & {self._end.fileno(), pidfd}:
                 continue
             try:
                 frame = self._receive()
@@ -257,7 +267,7 @@ class ProcessDomain(Domain):
     def _receive(self) -> Message | None:
         """A frame; None if none will come, which may be its own fault. Raises BlockingIOError."""
         try:
-            return receive_frame(self._socket)
+            return self._end.receive()
         except BlockingIOError:
             raise
         except (MessageError, OSError) as error:
@@ -332,40 +342,19 @@ class ProcessDomain(Domain):
     # --- what goes to the process -----------------------------------------------------------------
 
     def _send(self, message: Message) -> None:
-        if self._held:
-            self._hold(message)
-            return
         try:
-            send_frame(self._socket, message)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # it is dead, and the pidfd says so next
-        except BlockingIOError:
-            if self._paused:
-                self._hold(message)
-                self.watch(self._socket.fileno(), self._on_frame, self._flush)
-            else:  # nobody waits for a domain that does not read
-                self._does_not_read()
-
-    def _hold(self, message: Message) -> None:
-        self._held.append(message)
-        if len(self._held) > _MOST_HELD:
-            self._does_not_read()
+            self._end.send(message, hold=self._paused)
+        except BlockingIOError:  # nobody waits for a domain that does not read
+            self.exit(ExitReason("error", "DomainHung", "it does not read its hypercall socket"))
+            return
+        if self._end.holds:
+            self.watch(self._end.fileno(), self._on_frame, self._flush)
 
     def _flush(self) -> None:
         """It reads again what was told to it while it was paused."""
-        while self._held:
-            try:
-                send_frame(self._socket, self._held[0])
-            except BlockingIOError:
-                return
-            except (BrokenPipeError, ConnectionResetError):
-                break
-            self._held.popleft()
-        self._held.clear()
-        self.watch(self._socket.fileno(), self._on_frame)
-
-    def _does_not_read(self) -> None:
-        self.exit(ExitReason("error", "DomainHung", "it does not read its hypercall socket"))
+        self._end.flush()
+        if not self._end.holds:
+            self.watch(self._end.fileno(), self._on_frame)
 
 
 class Pause(Message):
@@ -376,9 +365,3 @@ class Pause(Message):
 
 class _PingExpired(Message):
     number: int
-
-
-def _is_readable(sock: socket.socket) -> bool:
-    poller = select.poll()
-    poller.register(sock, select.POLLIN)
-    return bool(poller.poll(0))

@@ -24,6 +24,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 from collections import deque
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -177,6 +178,27 @@ def end_process(process: Process) -> HowEnded:
     if result.si_code == os.CLD_EXITED:
         return HowEnded(None, result.si_status)
     return HowEnded(_signal_name(result.si_status), None)
+
+
+def stop_process(process: Process, within: float) -> bool:
+    """SIGSTOP it, and wait until none of its threads runs: True. Also if it has ended.
+
+    False: it has not stopped ``within`` so many seconds (it waits in the kernel, for a child of
+    vfork(2) for instance), and was killed, which ends that wait too.
+    """
+    pidfd = process.pidfd.fileno()
+    signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+    # No wait for a stop has a deadline, and no descriptor tells of one: so a thread waits for it.
+    waiter = threading.Thread(
+        target=os.waitid, args=(os.P_PIDFD, pidfd, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    )
+    waiter.start()
+    waiter.join(within)
+    stopped = not waiter.is_alive()
+    if not stopped:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        waiter.join()
+    return stopped
 
 
 def _signal_name(number: int) -> str:

@@ -17,10 +17,12 @@ from typing import Any
 
 from actors import (
     ActorDead,
+    ActorError,
     AwaitChildren,
     ChildExists,
     ChildSpec,
     ChildStatus,
+    DeleteChild,
     GetChildSpec,
     Message,
     NoSuchChild,
@@ -54,6 +56,9 @@ class Toolstack:
 
     def start(self, spec: ChildSpec) -> None:
         """Start a domain, and return when it has started; if it cannot, nothing is left of it."""
+        if spec.name not in self._domains.ask(_NAMES):
+            with suppress(ActorError):  # of a transient one that has ended well the spec is kept
+                self._supervisor.ask(DeleteChild(spec.name), timeout=_TIMEOUT)
         try:
             self._start(spec.name, StartChild(spec))
         except DomainStartError:

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from actors import Packet, decode
+from actors import Actor, Message, Packet, decode
 from hypervisor import Guest
 from transport import BackEnd, BackEndActor, Request
 
@@ -89,6 +89,22 @@ class SubjectActor(BackEndActor):
         super().__init__(guest, program, args)
         assert isinstance(self._driver, Subject)
         self._driver.guest = guest
+
+
+class Leaver(Actor):
+    """A program that ends by itself, and well, as soon as somebody connects to it."""
+
+    runner = "tests.hypervisor.domain_programs:Leaver"
+
+    def __init__(self, guest: Guest, program: type, args: list[Any]) -> None:
+        super().__init__()
+        self._guest = guest
+
+    def on_start(self) -> None:
+        self._guest.advertise(self._guest.name)
+
+    def on_receive(self, message: Message) -> None:
+        self.exit()
 
 
 class Flooder(BackEnd):

@@ -21,7 +21,7 @@ from hypervisor import (
     NotAProcess,
     ShutdownReason,
 )
-from tests.hypervisor.domain_programs import Starts, Subject
+from tests.hypervisor.domain_programs import Leaver, Starts, Subject
 from transport import ChannelClosed, DeadlineExceeded, FrontEnd, connect
 
 PATIENCE = 30.0
@@ -75,20 +75,19 @@ def test_a_paused_domain_is_left_alone_by_the_watchdog_and_its_clients_wait(
     assert (info.state, info.restarts, info.crash) == ("running", 0, None)
 
 
-def test_a_probe_that_was_under_way_does_not_end_a_domain_that_is_paused_then(
-    machine: Machine,
-) -> None:
-    machine.start("d", Subject)
-    domain = connect(machine, "d")
-    pid = ask(domain, "pid")
-    os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(DeadlineExceeded):
-        domain.call(["pid"], timeout=0.15)  # the front end's watchdog has complained once
-    machine.pause("d")
-    with pytest.raises(DeadlineExceeded):
-        domain.call(["pid"], timeout=0.5)
-    machine.unpause("d")
-    assert ask(domain, "pid") == pid
+def test_a_probe_that_was_under_way_does_not_end_a_domain_that_is_paused_then() -> None:
+    with Machine(intensity=0, watchdog=1.0) as machine:
+        machine.start("d", Subject)
+        pid = machine.pid("d")
+        machine.guest.connect("d", 1000)
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        machine.guest.complain(1000, 1, "silent", broken=False)
+        machine.pause("d")
+        with pytest.raises(DeadlineExceeded):  # the probe's deadline has passed then
+            connect(machine, "d", timeout=1.5)
+        machine.unpause("d")
+        assert ask(connect(machine, "d"), "pid") == pid
 
 
 def test_what_is_told_to_a_paused_domain_is_kept_for_it_beyond_what_its_socket_holds(
@@ -243,6 +242,19 @@ def test_no_request_is_made_of_a_domain_that_is_not_there(machine: Machine) -> N
             call("d")
     with pytest.raises(ValueError, match="WATCHDOG"):
         machine.shutdown("d", ShutdownReason.WATCHDOG)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_transient_domain_that_ends_well_is_no_failure_and_its_name_is_free(
+    machine: Machine, placement: str
+) -> None:
+    for _ in range(2):
+        machine.start("d", Leaver, placement=placement, restart="transient")
+        with pytest.raises(ChannelClosed):
+            connect(machine, "d", timeout=PATIENCE)
+        info = machine.domain("d")
+        assert (info.state, info.crash, info.restarts) == ("shutdown", None, 0)
+        assert machine.domains() == []
 
 
 # --- what is known of it --------------------------------------------------------------------------
