@@ -52,7 +52,7 @@ class Machine:
         period: seconds.
         watchdog: seconds within which a process domain that somebody waits for in vain must
             answer a probe. One that does not is killed and restarted, unless it is seen to make
-            progress: then it has up to ten times as long (watchdog.py).
+            progress: then until it had a processor for ten times as long (watchdog.py).
         grace: seconds that a process domain gets for its orderly end before it is killed.
         spares: pre-imported processes that stand by for restarts, each about 25 MiB; without one
             at hand a restart pays for the start of an interpreter, about 0.2 s.

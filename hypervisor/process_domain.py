@@ -54,7 +54,7 @@ from hypervisor.processes import (
 )
 from hypervisor.program import modules_of
 from hypervisor.vitals import signs_of
-from hypervisor.watchdog import Signs, judge
+from hypervisor.watchdog import NO_SIGNS, judge
 
 _LAST_WORDS = 0.1  # seconds to read what a dead process has said, if somebody goes on saying it
 _STOP_TIMEOUT = 5.0  # seconds for all threads of a process to be stopped
@@ -93,7 +93,7 @@ class ProcessDomain(Domain):
         self._paused = False
         self._pings = 0
         self._ping: Any = None
-        self._signs: Signs | None = None  # when it was asked, or last looked at
+        self._asked = self._seen = NO_SIGNS  # when it was asked, and last looked at
         self._periods = 0
 
     # --- its life ---------------------------------------------------------------------------------
@@ -207,21 +207,20 @@ class ProcessDomain(Domain):
         if self._ping is None and not self._paused:
             self._pings += 1
             self._periods = 0
-            self._signs = signs_of(self._pid)
+            self._asked = self._seen = signs_of(self._pid)
             self._ping = self.after(self._watchdog, _PingExpired(self._pings))
             self._send(hc.Ping(self._pings))
 
     def _judge(self) -> None:
-        assert self._signs is not None
         now = signs_of(self._pid, spoke=self._end.is_readable)
         self._periods += 1
-        verdict = judge(self._signs, now, self._periods)
+        verdict = judge(self._asked, self._seen, now, self._periods, self._watchdog)
         if verdict.hung:
             waited = self._watchdog * self._periods
             text = f"hung: no sign of life within {waited:g} s of being asked: {verdict.why}"
             self.exit(ExitReason("error", "DomainHung", text, ""))
             return
-        self._signs = now
+        self._seen = now
         self._ping = self.after(self._watchdog, _PingExpired(self._pings))
 
     def _forget_ping(self) -> None:

@@ -35,7 +35,7 @@ ALLOWED: dict[str, str] = {
         "the watchdog: a deadline for one sign of life that was asked for"
     ),
     "hypervisor.process_domain.ProcessDomain._judge": (
-        "the watchdog: one more period for a process that was seen to make progress, ten at most"
+        "the watchdog: one more period for a process that was seen to make progress; bounded"
     ),
     "hypervisor.process_domain.ProcessDomain._serve": (
         "the deadline of a start or an orderly end; the loop goes round for frames, not for time"

@@ -86,9 +86,19 @@ def test_the_environment_of_a_domain_is_what_an_interpreter_needs(
     assert environment["PATH"] == os.environ["PATH"]
 
 
-def test_a_domain_reads_nothing_from_its_standard_input(machine: Machine) -> None:
-    machine.start("d", Subject)
-    assert ask(connect(machine, "d"), "stdin") == b""
+def test_a_domain_reads_nothing_from_its_standard_input() -> None:
+    with ExitStack() as stack:
+        kept = os.dup(0)
+        stack.callback(os.close, kept)
+        ours, theirs = os.pipe()
+        os.dup2(ours, 0)
+        stack.callback(os.dup2, kept, 0)
+        os.close(ours)
+        os.write(theirs, b"for the machine alone")
+        os.close(theirs)
+        machine = stack.enter_context(Machine(spares=0))
+        machine.start("d", Subject)
+        assert ask(connect(machine, "d"), "stdin") == b""
 
 
 # --- what it may say ------------------------------------------------------------------------------
@@ -200,9 +210,10 @@ def test_a_domain_that_lies_at_its_end_has_ended(machine: Machine) -> None:
 
 
 def test_what_a_domain_prints_is_in_its_log_with_its_name(
-    machine: Machine, caplog: pytest.LogCaptureFixture
+    machine: Machine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "xenidc.domain")
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     machine.start("d", Subject, restart="temporary")
     domain = connect(machine, "d")
     ask(domain, "print", "grüße\x1b[31m")
