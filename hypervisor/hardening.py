@@ -30,8 +30,7 @@ from dataclasses import field
 from actors import Message
 from hypervisor.errors import HardeningFailed
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h, as the next
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 _CLONE_NEWUSER = 0x10000000  # linux/sched.h, as the next
 _CLONE_NEWNET = 0x40000000
 
