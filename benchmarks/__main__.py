@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from benchmarks import actors, event_channels, nbd, recovery, round_trip, store
+from benchmarks import actors, event_channels, nbd, pairing, recovery, round_trip, store
 
-PARTS = ("actors", "event-channels", "store", "round-trip", "nbd", "recovery")
+PARTS = ("actors", "event-channels", "store", "round-trip", "pairing", "nbd", "recovery")
 
 
 def main(argv: list[str]) -> int:
@@ -34,6 +34,8 @@ def main(argv: list[str]) -> int:
         store.run(options.rounds)
     if "round-trip" in parts:
         round_trip.run(options.rounds)
+    if "pairing" in parts:
+        pairing.run(options.rounds)
     if "nbd" in parts:
         nbd.run(options.rounds, options.seconds)
     if "recovery" in parts:

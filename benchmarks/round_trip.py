@@ -39,10 +39,10 @@ def run(rounds: int) -> None:
             "channel": stack.enter_context(_channel("process")),
             "channel, back end a thread": stack.enter_context(_channel("thread")),
             "multiprocessing.Pipe": stack.enter_context(_pipe()),
-            "eventfd ping-pong (floor)": stack.enter_context(_eventfd()),
+            "eventfd ping-pong (floor)": stack.enter_context(eventfd()),
         }
         progress("round trips")
-        measured = interleave({name: _timed(trip) for name, trip in trips.items()}, rounds)
+        measured = interleave({name: timed(trip) for name, trip in trips.items()}, rounds)
     ours = median(measured["channel"])
     rows = [
         (name, f"{median(times) * 1e6:.1f} us", f"{ours / median(times):.2f}")
@@ -51,7 +51,9 @@ def run(rounds: int) -> None:
     table("round trip, 64 B body", ("", "median", "channel takes x times"), rows)
 
 
-def _timed(trips: Trips) -> Callable[[], float]:
+def timed(trips: Trips) -> Callable[[], float]:
+    """What measures the seconds of one trip."""
+
     def measure() -> float:
         trips(TRIPS // 10)  # warm
         began = time.perf_counter()
@@ -90,7 +92,8 @@ def _pipe() -> Iterator[Trips]:
 
 
 @contextmanager
-def _eventfd() -> Iterator[Trips]:
+def eventfd() -> Iterator[Trips]:
+    """A process that answers each event with one."""
     asked, answered = os.eventfd(0, 0), os.eventfd(0, 0)
     try:
         with _peer("eventfd", asked, answered):

@@ -2,18 +2,22 @@
 
 from hypervisor.bus import Bus, Notice
 from hypervisor.channel_end import EventChannel, Upcalls, clear_event, new_event, raise_event
+from hypervisor.domain_info import CrashReport, DomainInfo, ShutdownReason
 from hypervisor.endpoints import ReadEnd, WriteEnd, advertise_endpoint, connect_to_endpoint
 from hypervisor.errors import (
+    BadCpus,
     BadGrant,
     BadPort,
     DomainDead,
     DomainStartError,
     GrantInUse,
     GrantRevoked,
+    HardeningFailed,
     HypercallError,
     HypervisorError,
     IllegalTransition,
     MachineFailed,
+    NotAProcess,
     NotASocket,
     NotPermitted,
     NotPublished,
@@ -29,6 +33,7 @@ from hypervisor.grant_effects import GrantRef, GrantState, Rights
 from hypervisor.grant_quota import GrantQuota, GrantUsage
 from hypervisor.grants import Grants
 from hypervisor.guest import Guest
+from hypervisor.hardening import Hardening
 from hypervisor.hypercalls import (
     GrantGone,
     LastMappingGone,
@@ -54,11 +59,14 @@ from hypervisor.xenbus import XenbusState
 
 __all__ = [
     "DOMAIN_FAULTS",
+    "BadCpus",
     "BadGrant",
     "BadPort",
     "Bus",
     "Compacted",
+    "CrashReport",
     "DomainDead",
+    "DomainInfo",
     "DomainStartError",
     "EventChannel",
     "EventChannels",
@@ -72,6 +80,8 @@ __all__ = [
     "GrantUsage",
     "Grants",
     "Guest",
+    "Hardening",
+    "HardeningFailed",
     "HypercallError",
     "HypervisorError",
     "IllegalTransition",
@@ -81,6 +91,7 @@ __all__ = [
     "Mapping",
     "MappingRevoked",
     "News",
+    "NotAProcess",
     "NotASocket",
     "NotPermitted",
     "NotPublished",
@@ -95,6 +106,7 @@ __all__ = [
     "Region",
     "Rights",
     "Seen",
+    "ShutdownReason",
     "Snapshot",
     "SocketInUse",
     "StaleEpoch",
@@ -108,6 +120,7 @@ __all__ = [
     "Transferred",
     "UnixListener",
     "Upcalls",
+    "Usage",
     "Virq",
     "VirqBound",
     "Watch",

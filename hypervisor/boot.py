@@ -5,6 +5,10 @@ wait for them, peer states to the program's actor, the store's events to who wat
 pings, so that the domain proves its life however long the driver takes. The program's own actor
 serves. The main thread starts it, and waits for its end.
 
+Before any of them, the process closes what descriptors it was not meant to have, and when it is
+told what it becomes, it takes on its affinity and hardening. Its output is written line by line:
+the log of a domain that is killed is complete.
+
 The process never outlives its machine: the kernel kills it when its parent's thread dies
 (PDEATHSIG, prctl(2)), and the end of the hypercall socket ends it too.
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import io
 import itertools
 import os
 import signal
@@ -22,10 +27,13 @@ import threading
 from typing import Any
 
 from actors import Actor, Message, Ref, StartFailed, System
+from hypervisor import hardening
 from hypervisor import hypercalls as hc
-from hypervisor.errors import DomainDead
+from hypervisor.cpus import confine
+from hypervisor.errors import DomainDead, HypervisorError
 from hypervisor.frames import receive_frame, send_frame
 from hypervisor.guest import Guest, unwrap
+from hypervisor.processes import CHILD_SOCKET
 from hypervisor.program import load
 from hypervisor.store_calls import StoreEvents, StoreTaken
 from hypervisor.store_client import StoreClient
@@ -59,9 +67,11 @@ class SocketGuest(Guest):
         return unwrap(answer.value if answer.message is None else answer.message)
 
     def answered(self, answer: hc.Answer) -> None:
-        arrived, answers = self._waiting[answer.number]
-        answers.append(answer)
-        arrived.set()
+        """An answer for which nobody waits any more is dropped, and its descriptors with it."""
+        if (waiting := self._waiting.get(answer.number)) is not None:
+            arrived, answers = waiting
+            answers.append(answer)
+            arrived.set()
 
     def send(self, message: Message) -> None:
         with self._lock:
@@ -130,13 +140,24 @@ def main() -> int:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return 0  # it died before the kernel was asked to tell us
-    sock = socket.socket(fileno=3)
+    os.closerange(CHILD_SOCKET + 1, 1 + max(map(int, os.listdir("/proc/self/fd"))))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    sock = socket.socket(fileno=CHILD_SOCKET)
     sock.set_inheritable(False)
     for module in preload:
         importlib.import_module(module)
     boot = receive_frame(sock)
     if not isinstance(boot, hc.Boot):
         return 0
+    try:
+        if boot.cpus is not None:
+            confine(boot.cpus)
+        if boot.harden is not None:
+            hardening.apply(boot.harden)
+    except (HypervisorError, OSError) as failure:
+        send_frame(sock, hc.Ended(type(failure).__name__, str(failure), ""))
+        return 1
     guest = SocketGuest(boot.domid, boot.name, sock)
     with System(boot.name) as system:
         door = system.start(_Door, guest, sock)

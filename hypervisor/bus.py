@@ -179,6 +179,12 @@ class Bus:
         live = [front for front in self._fronts_of(device) if not self._channels[front].joint.over]
         return [effect for front in live for effect in self._pair(front)]
 
+    def withdraw(self, device: str, reason: str) -> list[Effect]:
+        """Nobody will serve the device any more; every front end of it hears of that."""
+        self._backs.pop(device, None)
+        fronts = self._fronts_of(device)
+        return [effect for front in fronts for effect in self._step(front, BACK, Died(reason))]
+
     def withdraw_all(self, reason: str) -> list[Effect]:
         """The machine's supervisor gave up: nobody will serve anything any more."""
         self._backs.clear()

@@ -6,7 +6,7 @@ fault and says so. Every error of this package is a `HypervisorError`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from hypervisor.xenbus import Side
@@ -95,6 +95,23 @@ class DomainStartError(HypervisorError):
         self.error = error
         self.text = text
         self.details = details
+
+    @classmethod
+    def of(cls, name: str, error: BaseException) -> Self:
+        """``error`` as one of these, unless it is."""
+        return error if isinstance(error, cls) else cls(name, type(error).__name__, str(error))
+
+
+class NotAProcess(HypervisorError):
+    """The domain is placed on a thread: it cannot be paused or confined, and has no pid or log."""
+
+
+class BadCpus(HypervisorError, ValueError):
+    """Not processors that the caller may use, or not one alone where a pair needs one."""
+
+
+class HardeningFailed(HypervisorError):
+    """The kernel refused a part of what `Hardening` asks for; the domain does not start."""
 
 
 class MachineFailed(HypervisorError):

@@ -30,18 +30,21 @@ def send_frame(sock: socket.socket, message: Message) -> None:
 
 
 def receive_frame(sock: socket.socket) -> Message | None:
-    """Receive one message; None at the end of the connection.
+    """Receive one message; None at the end of the connection, which an empty packet is taken for.
 
     Raises:
         MessageError: the other side sent what is no declared message.
+        OSError: it sent more bytes or descriptors than a frame has; none of them is kept.
+        BlockingIOError: nothing is there, and the socket does not wait.
     """
     try:
         payload, fds, flags, _ = socket.recv_fds(sock, _LARGEST, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return None
-    if not payload:
-        return None
     packet = Packet(payload, tuple(fds))
+    if not payload:
+        packet.close()
+        return None
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         packet.close()
         raise OSError("a frame on the hypercall socket was too large and arrived in part")

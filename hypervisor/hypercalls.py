@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors import Fd, Message, Ref
+from hypervisor.hardening import Hardening
 
 # --- hypercalls (xen/include/public: grant_table.h, event_channel.h) ------------------------------
 
@@ -376,6 +377,13 @@ class RevokeDevice(Message):
     device: str
 
 
+class Withdraw(Message):
+    """Nobody will serve ``device`` any more: who waits for it is told so. From the machine."""
+
+    device: str
+    reason: str
+
+
 class Hypercall(Message):
     """``call`` in the name of ``domid``; only the domain's own actor or guest sends this."""
 
@@ -493,6 +501,8 @@ class Boot(Message):
     domid: int
     program: str
     args: list[Any]
+    cpus: list[int] | None
+    harden: Hardening | None
 
 
 class Booted(Message):

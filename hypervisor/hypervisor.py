@@ -105,6 +105,8 @@ class Hypervisor(Actor):
                 return self._still_overdrawn(domid, limit)
             case hc.RevokeDevice(device):
                 return self._act(self._bus.revoke(device))
+            case hc.Withdraw(device, reason):
+                return self._act(self._bus.withdraw(device, reason))
             case _TimerDue(domid):
                 return self._timer_due(domid)
             case Down(reason=reason):

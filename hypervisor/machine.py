@@ -1,42 +1,41 @@
 """The machine: what a user holds. Domains under a supervisor, and the hypervisor that they share.
 
 A `Machine` owns a System whose top-level actors are started in this order and stopped in reverse:
-the store (and its socket and doors), the hypervisor, the process pool, the supervisor of the
-domains. The process that makes the machine is a domain itself (domid 0, "machine"): front ends in
-it speak by `guest`.
+the store (and its socket and doors), the hypervisor, the list of domains, the process pool, the
+supervisor of the domains. The process that makes the machine is a domain itself (domid 0,
+"machine"): front ends in it speak by `guest`.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
 from actors import (
-    Actor,
-    ActorDead,
-    AwaitChildren,
-    ChildExists,
     ChildSpec,
-    ChildStatus,
     Exit,
-    Message,
-    NoSuchChild,
     Ref,
-    StartChild,
     StartFailed,
-    StopChild,
     Supervisor,
     System,
 )
+from hypervisor import domain_records as records
 from hypervisor import hypercalls as hc
-from hypervisor.domain import Crash, ProcessDomain, ThreadDomain, WhichPid
-from hypervisor.errors import DomainStartError, HypervisorError, MachineFailed
+from hypervisor.cpus import checked, on_cpu
+from hypervisor.domain import Crash, ThreadDomain, WhichPid
+from hypervisor.domain_info import DESTROYED, SHUTDOWN, DomainInfo, ShutdownReason
+from hypervisor.errors import BadCpus, HypervisorError
+from hypervisor.front_door import FrontDoor, Hear, Register
 from hypervisor.grant_quota import GrantQuota
 from hypervisor.guest import Guest, LocalGuest
+from hypervisor.hardening import Hardening
 from hypervisor.hypervisor import Hypervisor
 from hypervisor.port_effects import CONTROL_DOMAIN
+from hypervisor.process_domain import Pause, ProcessDomain
 from hypervisor.processes import ProcessPool
 from hypervisor.program import name_of
 from hypervisor.simulated_domain import SimulatedDomain
@@ -44,10 +43,11 @@ from hypervisor.simulated_guest import ControlGuest
 from hypervisor.store_actor import StoreActor
 from hypervisor.store_door import ProcessDoor, open_here
 from hypervisor.store_socket import StoreSocket
+from hypervisor.toolstack import Toolstack, not_a_process
+from hypervisor.vitals import usage_of
 
 _PLACEMENTS = ("process", "thread")
 _SIMULATED_PLACEMENTS = (*_PLACEMENTS, "simulated")
-_START_TIMEOUT = 60.0  # seconds; a start that takes too long fails by its own, shorter deadline
 
 
 class Machine:
@@ -58,7 +58,8 @@ class Machine:
             up (`failure`, and every channel ends with the reason).
         period: seconds.
         watchdog: seconds within which a process domain that somebody waits for in vain must
-            answer a probe; one that does not is killed and restarted.
+            answer a probe. One that does not is killed and restarted, unless it is seen to make
+            progress: then until it had a processor for ten times as long (watchdog.py).
         grace: seconds that a process domain gets for its orderly end before it is killed.
         spares: pre-imported processes that stand by for restarts, each about 25 MiB; without one
             at hand a restart pays for the start of an interpreter, about 0.2 s.
@@ -108,13 +109,9 @@ class Machine:
                 self._listen(store, os.fspath(store_socket))
             self.store = open_here(store, CONTROL_DOMAIN, self.system.start)
             self._hypervisor = self.system.start(
-                Hypervisor,
-                store,
-                port_quota,
-                grant_quota,
-                watchdog,
-                name="hypervisor",
+                Hypervisor, store, port_quota, grant_quota, watchdog, name="hypervisor"
             )
+            self._domains = self.system.start(records.DomainRecords, name="domain-records")
             self.guest: Guest
             self._pool: Ref | None = None
             self._store_door: Ref | None = None
@@ -125,12 +122,15 @@ class Machine:
                 self._pool = self.system.start(ProcessPool, spares, name="processes")
             else:
                 self.guest = ControlGuest(*common, simulation)
-            self._front = self.system.start(_FrontDoor, self.guest, name="front")
+            self._front = self.system.start(FrontDoor, self.guest, name="front")
             self._hypervisor.ask(hc.CreateDomain(self.guest.name, self._front))
             self._supervisor = self.system.start(
                 Supervisor, [], intensity=intensity, period=period, name="domains"
             )
             self.system.monitor(self._supervisor, self._hypervisor)
+            self._toolstack = Toolstack(
+                self.system, self._hypervisor, self._domains, self._supervisor
+            )
         except BaseException:
             self.system.stop()
             raise
@@ -159,6 +159,8 @@ class Machine:
         *args: Any,
         placement: str = "process",
         restart: str = "permanent",
+        cpus: Iterable[int] | None = None,
+        harden: Hardening | None = None,
     ) -> None:
         """Start a domain that runs ``program`` and serves the device ``name``.
 
@@ -169,19 +171,33 @@ class Machine:
             placement: "process" (an OS process of its own) or "thread" (in this process). In a
                 simulated machine both mean "simulated", which only there may be said as well.
             restart: "permanent", "transient" or "temporary", as in OTP.
+            cpus: the processors that its process may run on, from before its program starts; None:
+                those that the machine may.
+            harden: what its process may do less than its user could.
 
         Raises:
             DomainStartError: it could not start; nothing of it is left.
             HypervisorError: a domain of that name exists, or the class cannot be found by its name.
             ValueError: not a placement, or not a kind of restart.
+            BadCpus: none, or not all of them are the calling thread's to use.
+            NotAProcess: ``cpus`` or ``harden`` of a domain on a thread.
             MachineFailed: the machine has given up already.
         """
-        common = [self._hypervisor, self._store, name, name_of(program), list(args), restart]
-        simulated = self.system.simulation is not None
-        allowed = _SIMULATED_PLACEMENTS if simulated else _PLACEMENTS
+        allowed = _PLACEMENTS if self.system.simulation is None else _SIMULATED_PLACEMENTS
         if placement not in allowed:
             raise ValueError(f"placement is one of {', '.join(allowed)}, not {placement!r}")
-        if simulated:
+        if placement == "thread" and not (cpus is None and harden is None):
+            raise not_a_process(name)
+        common = [
+            self._hypervisor,
+            self._domains,
+            self._store,
+            name,
+            name_of(program),
+            list(args),
+            restart,
+        ]
+        if self.system.simulation is not None:
             spec = ChildSpec.of(
                 name,
                 SimulatedDomain,
@@ -200,42 +216,131 @@ class Machine:
                 self._store_door,
                 self.watchdog,
                 self._grace,
+                None if cpus is None else checked(cpus),
+                harden,
                 restart=restart,
                 shutdown=None,  # it bounds its end itself, by killing its process
             )
         else:
             spec = ChildSpec.of(name, ThreadDomain, *common, restart=restart)
-        self._ask_supervisor(name, spec)
+        self._toolstack.start(spec)
 
-    def stop(self, name: str) -> None:
-        """Stop a domain in an orderly way; its channels end with `ChannelClosed`.
+    def pause(self, name: str) -> None:
+        """Stop a process domain where it is (SIGSTOP), until `unpause` or its end.
+
+        What its clients ask for waits, and the watchdog lets it be. Its children, if it has any, go
+        on. Returns when none of its threads runs; one that cannot be stopped within 5 s is killed
+        as hung. Nothing if it is paused already.
+
+        Raises:
+            HypervisorError: there is no such domain.
+            NotAProcess: it is placed on a thread.
+        """
+        self._toolstack.ask_process(name, Pause(True))
+
+    def unpause(self, name: str) -> None:
+        """Let a paused domain go on; nothing if it is not paused. Raises as `pause`."""
+        self._toolstack.ask_process(name, Pause(False))
+
+    def shutdown(self, name: str, reason: ShutdownReason = ShutdownReason.POWEROFF) -> None:
+        """Have a domain end, and return when it has.
+
+        Args:
+            reason: POWEROFF: in order and for good, its channels end with `ChannelClosed`; REBOOT:
+                as `reboot`; CRASH: as `kill`.
+
+        Raises:
+            HypervisorError: there is no such domain.
+            ValueError: WATCHDOG, which is the machine's own verdict.
+        """
+        match reason:
+            case ShutdownReason.POWEROFF:
+                self._toolstack.remove(name, SHUTDOWN)
+            case ShutdownReason.REBOOT:
+                self.reboot(name)
+            case ShutdownReason.CRASH:
+                self.kill(name)
+            case _:
+                raise ValueError(f"{reason.name} is not to be asked for")
+
+    def reboot(self, name: str) -> None:
+        """End a domain in order, and start it again; its channels wait, and go on.
+
+        It is no failure: it does not count for the restart intensity, and a temporary domain is
+        started again, too.
+
+        Raises:
+            HypervisorError: there is no such domain.
+            DomainStartError: it did not start again; it is given up, and its channels end.
+        """
+        self._toolstack.reboot(name)
+
+    def destroy(self, name: str) -> None:
+        """End a domain at once and for good, without an orderly end; its channels end.
+
+        A process is killed, and has gone when this returns. A thread cannot be: it is ended as by
+        `shutdown`. If an orderly end is under way already, this waits for it.
 
         Raises:
             HypervisorError: there is no such domain.
         """
-        try:
-            self._supervisor.ask(StopChild(name), timeout=_START_TIMEOUT)
-        except NoSuchChild as error:
-            raise HypervisorError(f"there is no domain {name!r}") from error
-
-    def pid(self, name: str) -> int:
-        """The pid of a process domain's present incarnation.
-
-        Raises:
-            HypervisorError: there is no such domain, or it is placed on a thread.
-        """
-        pid = self._ask_domain(name, WhichPid())
-        if pid is None:
-            raise HypervisorError(f"domain {name!r} has no process of its own")
-        return int(pid)
+        self._toolstack.remove(name, DESTROYED, records.DESTROY)
 
     def kill(self, name: str) -> None:
         """Crash the domain: SIGKILL to its process, or a failure of its thread's actor.
 
         Returns when the signal is sent; its supervisor then does what the domain's ``restart``
         says.
+
+        Raises:
+            HypervisorError: there is no such domain.
         """
-        self._ask_domain(name, Crash())
+        self._toolstack.ask(name, Crash())
+
+    def pid(self, name: str) -> int:
+        """The pid of a process domain's present incarnation.
+
+        Raises:
+            HypervisorError: there is no such domain.
+            NotAProcess: it is placed on a thread.
+        """
+        return int(self._toolstack.ask_process(name, WhichPid()))
+
+    def domains(self) -> list[DomainInfo]:
+        """The domains that have not ended for good, in the order of their start."""
+        return self._toolstack.infos()
+
+    def domain(self, name: str) -> DomainInfo:
+        """What is known of a domain, also of one that has ended.
+
+        Raises:
+            HypervisorError: there is no such domain, and was none lately.
+        """
+        return self._toolstack.info(name)
+
+    def log(self, name: str) -> list[str]:
+        """The last lines that a process domain wrote to its standard output and error, the oldest
+        first; also of one that has ended. All of them go to the logger ``xenidc.domain.NAME``.
+
+        Raises:
+            HypervisorError: there is no such domain, and was none lately.
+        """
+        return self._toolstack.log(name)
+
+    def paired(self, name: str) -> AbstractContextManager[None]:
+        """In this context the calling thread runs on the one processor of a domain.
+
+        A blocking `call` to a domain on one's own core takes a fraction of the time.
+
+        Raises:
+            BadCpus: the domain was not started with one processor in ``cpus``.
+            HypervisorError, NotAProcess: as `pid`.
+        """
+        pid = self.pid(name)
+        usage = usage_of(pid)
+        if usage is None or len(usage.cpus) != 1:
+            raise BadCpus(f"domain {name!r} was not started on one processor alone (cpus)")
+        return on_cpu(*usage.cpus)
 
     def revoke(self, device: str) -> None:
         """Take back what the front ends of ``device`` have granted to its back end.
@@ -255,11 +360,11 @@ class Machine:
 
     def register(self, channel: int, endpoint: Ref) -> None:
         """Let ``endpoint`` have what domain 0 is told about ``channel``."""
-        self._front.ask(_Register(channel, endpoint))
+        self._front.ask(Register(channel, endpoint))
 
     def unregister(self, channel: int) -> None:
         """That channel's endpoint has ended: what is still said to it is dropped."""
-        self._front.ask(_Register(channel, None))
+        self._front.ask(Register(channel, None))
 
     def hear(self, listener: Ref | None) -> None:
         """Let ``listener`` have all `News` of ports and grants that domain 0 is told.
@@ -267,77 +372,10 @@ class Machine:
         It takes the place of the one before; None: nobody. Ports and grants that it does not know
         are others' (each channel of `transport.connect` has some).
         """
-        self._front.ask(_Hear(listener))
+        self._front.ask(Hear(listener))
 
     def _listen(self, store: Ref, path: str) -> None:
         try:
             self.system.start(StoreSocket, store, path, name="store-socket")
         except StartFailed as failure:
             raise failure.__cause__ or failure from None
-
-    def _ask_domain(self, name: str, message: Message) -> Any:
-        """Ask the present incarnation, when it is up; if it is just ending, ask the next."""
-        while True:
-            children: list[ChildStatus] = self._supervisor.ask(
-                AwaitChildren(), timeout=_START_TIMEOUT
-            )
-            found = next((child.ref for child in children if child.name == name), None)
-            if found is None:
-                raise HypervisorError(f"there is no domain {name!r} now")
-            try:
-                return found.ask(message)
-            except ActorDead:
-                self.system.wait(found)  # its supervisor has its report by then, and acts on it
-
-    def _ask_supervisor(self, name: str, spec: ChildSpec) -> None:
-        try:
-            self._supervisor.ask(StartChild(spec), timeout=_START_TIMEOUT)
-        except ChildExists as error:
-            raise HypervisorError(f"there is a domain {name!r} already") from error
-        except ActorDead as dead:
-            raise MachineFailed(self.wait().reason.text) from dead
-        except StartFailed as failure:
-            if isinstance(failure.__cause__, DomainStartError):
-                raise failure.__cause__ from None
-            raise DomainStartError(
-                name, failure.error, failure.text, failure.traceback
-            ) from failure
-
-
-class _Register(Message):
-    channel: int
-    endpoint: Ref | None
-
-
-class _Hear(Message):
-    listener: Ref | None
-
-
-class _FrontDoor(Actor):
-    """The door of domain 0: passes what it is told about a channel to that channel's endpoint, and
-    other news to who asked for it.
-    """
-
-    pooled = True
-
-    def __init__(self, guest: Guest) -> None:
-        super().__init__()
-        self._guest = guest
-        self._endpoints: dict[int, Ref] = {}
-        self._listener: Ref | None = None
-
-    def on_receive(self, message: Message) -> None:
-        match message:
-            case _Register(channel, Ref() as endpoint):
-                self._endpoints[channel] = endpoint
-            case _Register(channel):
-                self._endpoints.pop(channel, None)
-            case _Hear(listener):
-                self._listener = listener
-            case hc.PeerState():
-                if message.channel in self._endpoints:
-                    self._endpoints[message.channel].tell(message, control=True)
-            case hc.News():
-                self._guest.hear(message)
-                if self._listener is not None:
-                    self._listener.tell(message, control=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors import Exit, ExitReason, Message, Ref, Scheduler, StartFailed, Timer
+from hypervisor import domain_records as records
 from hypervisor import hypercalls as hc
 from hypervisor.domain import Crash, DomainActor, WhichPid
 from hypervisor.errors import DomainStartError
@@ -29,9 +30,12 @@ _BOOT_TIMEOUT = 20.0  # virtual seconds for a driver's on_start
 class SimulatedDomain(DomainActor):
     """See the top of the module."""
 
+    placement = "simulated"
+
     def __init__(
         self,
         hypervisor: Ref,
+        domains: Ref,
         store: Ref,
         name: str,
         program: str,
@@ -40,7 +44,7 @@ class SimulatedDomain(DomainActor):
         watchdog: float,
         grace: float,
     ) -> None:
-        super().__init__(hypervisor, store, name, program, args, restart)
+        super().__init__(hypervisor, domains, store, name, program, args, restart)
         assert self.system.simulation is not None
         self._simulation: Scheduler = self.system.simulation
         self._process = self._simulation.process(self.ref, self._peril)
@@ -54,10 +58,11 @@ class SimulatedDomain(DomainActor):
         self._create()
         try:
             self._child = self._boot()
-        except BaseException:
+        except BaseException as error:
             self._process.kill()
-            self._hypervisor.ask(hc.DestroyDomain(self._domid, "it could not start", True, True))
+            self._not_started(DomainStartError.of(self._name, error))
             raise
+        self._domains.ask(records.Running(self._name, None))
 
     def _boot(self) -> Ref:
         runner, program = load(self._program)
@@ -94,8 +99,9 @@ class SimulatedDomain(DomainActor):
         return super().stop_order()
 
     def on_stop(self) -> None:
+        how = self._dying()
         self._process.kill()
-        self._destroy()
+        self._destroy(how)
 
     def on_receive(self, message: Message) -> Any:
         match message:

@@ -88,13 +88,13 @@ class LocalDoor(Actor):
 
 
 class ProcessStore:
-    """The connection of the process behind ``sock``; made, and called, by its actor ``domain``."""
+    """The connection of the process behind the descriptor ``end``; its actor makes it, and calls."""
 
-    def __init__(self, store: Ref, door: Ref, domid: int, domain: Ref, sock: socket.socket) -> None:
+    def __init__(self, store: Ref, door: Ref, domid: int, domain: Ref, end: int) -> None:
         self._store = store
         self._door = door
         self._connection = store.ask(OpenStore(domid, door, domain))
-        door.ask(Attach(self._connection, Fd(os.dup(sock.fileno())), domain))
+        door.ask(Attach(self._connection, Fd(os.dup(end)), domain))
 
     def call(self, call: Message) -> Any:
         """What the store answers."""

@@ -31,11 +31,13 @@ ALLOWED: dict[str, str] = {
         "the clock of the timers of pooled actors: it sleeps until the next one is due, and goes "
         "round when it is told of an earlier one"
     ),
-    "hypervisor.domain.ProcessDomain._probe": (
-        "the watchdog: one deadline for one sign of life that was asked for; never armed again "
-        "by its own expiry"
+    "hypervisor.process_domain.ProcessDomain._probe": (
+        "the watchdog: a deadline for one sign of life that was asked for"
     ),
-    "hypervisor.domain.ProcessDomain._serve": (
+    "hypervisor.process_domain.ProcessDomain._judge": (
+        "the watchdog: one more period for a process that was seen to make progress; bounded"
+    ),
+    "hypervisor.process_domain.ProcessDomain._serve": (
         "the deadline of a start or an orderly end; the loop goes round for frames, not for time"
     ),
     "hypervisor.hypervisor.Hypervisor._warn": (

@@ -170,7 +170,7 @@ def test_the_store_shows_an_offer_while_it_stands(tmp_path: Path) -> None:
             end.close()
             assert not client.exists(at[:-1])
             end = advertise_endpoint(machine.guest, 1, print)
-            machine.stop("reader")
+            machine.shutdown("reader")
             assert not client.exists(at[:-1])
             end.close()
 

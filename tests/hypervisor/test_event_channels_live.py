@@ -225,7 +225,7 @@ def test_the_death_of_a_process_is_a_virq_of_domain_0_and_closes_its_ports(world
 def test_an_orderly_end_is_no_exception(world: World) -> None:
     exception = world.keep(world.guest.bind_virq(Virq.DOM_EXC))
     world.domain("d", "thread")
-    world.machine.stop("d")
+    world.machine.shutdown("d")
     assert not exception.consume()
 
 

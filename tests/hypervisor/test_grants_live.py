@@ -548,7 +548,7 @@ def test_a_quota_stops_the_domain_that_reached_it_alone_and_ends_with_the_use(
 def test_a_dead_domain_owes_nothing_and_nobody_may_ask(world: World, placement: str) -> None:
     here, domain = world.domain("here"), world.domain(placement)
     domain("grant", domain("make", PAGE, False), here.domid, 0, PAGE, {})
-    world.machine.stop(placement)
+    world.machine.shutdown(placement)
     assert here.refused("usage", domain.domid) == "HypercallError"
 
 

@@ -138,7 +138,7 @@ def test_xenstore_ls_shows_what_a_machine_is_doing(tmp_path: Path) -> None:
             for node in ("event-channel", "ring-ref", "buffer-ref", "epoch"):
                 assert re.search(rf'{front}/{node} = "\d+"', shown)
         assert f"{front} =" not in xenstore(path, "ls", "-f").stdout
-        machine.stop("echo")
+        machine.shutdown("echo")
         assert "/local/domain/1" not in xenstore(path, "ls", "-f").stdout
     assert not path.exists()
 

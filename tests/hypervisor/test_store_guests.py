@@ -230,7 +230,7 @@ def test_a_guest_hears_of_the_end_of_others(world: World, placement: str) -> Non
     watch = ask(domain, "watch", "@releaseDomain", 1)
     ask(domain, "get", watch)
     domid = ask(other, "domid")
-    world.machine.stop("other")
+    world.machine.shutdown("other")
     assert ask(domain, "get", watch) == f"@releaseDomain/{domid}"
 
 
@@ -245,7 +245,7 @@ def test_events_come_while_a_program_starts_and_calls_are_answered_while_it_stop
     world.store.set_perms("/last-words", ["n0", f"b{domid}"])
     ask(domain, "write", "last-words", b"")
     ask(domain, "watch", "data")
-    world.machine.stop("d")
+    world.machine.shutdown("d")
     assert world.store.read("/last-words") == b"written in on_stop"
 
 

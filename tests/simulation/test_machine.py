@@ -152,7 +152,7 @@ def test_every_placement_is_simulated_in_a_simulated_machine(placement: str) -> 
             assert channel.call("a") == "a"
         with pytest.raises(HypervisorError, match="no process"):
             machine.pid("echo")
-        machine.stop("echo")
+        machine.shutdown("echo")
         assert LIVES == ["start", "serve a", "stop"]
 
 
@@ -241,7 +241,7 @@ def test_a_successor_starts_when_the_descriptors_of_the_dead_are_closed(tmp_path
             for body in "abc":
                 assert channel.call(body) == body
                 machine.kill("echo")
-        machine.stop("echo")
+        machine.shutdown("echo")
     assert LIVES.count("start") == 4
 
 
@@ -286,7 +286,7 @@ def test_a_domain_that_hangs_is_killed_at_the_end_of_its_grace() -> None:
     with machine_of(grace=3.0) as machine:
         machine.start("echo", Echo)
         strike_next(machine, "hang_domain", "echo")
-        machine.stop("echo")
+        machine.shutdown("echo")
         assert machine.system.now() == 3.0
     assert LIVES == ["start"]
 

@@ -333,7 +333,7 @@ def test_names_of_domains_are_unique_and_must_exist(machine: Machine) -> None:
     machine.start("echo", Echo, placement="thread")
     with pytest.raises(HypervisorError, match="already"):
         machine.start("echo", Echo, placement="thread")
-    for ask in (machine.stop, machine.kill, machine.pid):
+    for ask in (machine.shutdown, machine.kill, machine.pid):
         with pytest.raises(HypervisorError, match="no domain 'other'"):
             ask("other")
     with pytest.raises(HypervisorError, match="no process"):
@@ -430,7 +430,7 @@ def test_a_back_end_that_cannot_start_again_ends_its_channels(tmp_path: Path) ->
 def test_stopping_a_domain_ends_its_channels(machine: Machine, placement: str) -> None:
     machine.start("echo", Echo, placement=placement)
     channel = connect(machine, "echo")
-    machine.stop("echo")
+    machine.shutdown("echo")
     with pytest.raises(ChannelClosed):
         channel.call("gone")
 
