@@ -295,9 +295,12 @@ class ProcessDomain(DomainActor):
             self._hung_up()
 
     def _hung_up(self) -> None:
-        """A process that ends closes its socket just before its pidfd says so."""
+        """A process that ends closes its socket just before its pidfd says so; one that has said
+        that it ends gets the time for it.
+        """
         assert self._process is not None
-        if not has_ended(self._process.pidfd.fileno(), _LAST_WORDS):
+        patience = _LAST_WORDS if self._ended is None else self._grace
+        if not has_ended(self._process.pidfd.fileno(), patience):
             self.exit(ExitReason("error", "DomainDied", "it closed its hypercall socket", ""))
             return
         self._on_death()

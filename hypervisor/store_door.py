@@ -88,7 +88,7 @@ class LocalDoor(Actor):
 
 
 class ProcessStore:
-    """The connection of the process behind the descriptor ``end``; its actor makes it, and calls."""
+    """The connection of the process behind descriptor ``end``; its actor makes it, and calls."""
 
     def __init__(self, store: Ref, door: Ref, domid: int, domain: Ref, end: int) -> None:
         self._store = store

@@ -22,6 +22,8 @@ HYPERCALL_SOCKET = 3
 class Subject(BackEnd):
     """Every request says what to do; see `on_request`. ``stopped``: a file that `on_stop` makes."""
 
+    idempotent = True
+
     runner = "tests.hypervisor.domain_programs:SubjectActor"
     guest: Guest
 
@@ -110,6 +112,8 @@ class Leaver(Actor):
 class Flooder(BackEnd):
     """Writes more than any pipe holds before it has started, and when it is to stop."""
 
+    idempotent = True
+
     def on_start(self) -> None:
         flood(2, b"x" * 99 + b"\n", 20_000)
 
@@ -121,6 +125,8 @@ class Flooder(BackEnd):
 class LiarAtBirth(BackEnd):
     """Sends what no domain may before it has started."""
 
+    idempotent = True
+
     def on_start(self) -> None:
         send_raw(b"\xc1", 0)
 
@@ -128,12 +134,16 @@ class LiarAtBirth(BackEnd):
 class LiarAtDeath(BackEnd):
     """Sends it when it is told to stop."""
 
+    idempotent = True
+
     def on_stop(self) -> None:
         send_raw(b"\xc1", 3)
 
 
 class Starts(BackEnd):
     """Starts so many times, and exits with code 7, after a word, instead of starting once more."""
+
+    idempotent = True
 
     def on_start(self, flag: str, times: int) -> None:
         if len(os.listdir(flag)) >= times:

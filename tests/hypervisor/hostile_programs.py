@@ -117,6 +117,8 @@ def splice(fd: int) -> None:
 class Hostile(BackEnd):
     """Every request is a crime; its answer is what came of it."""
 
+    idempotent = True
+
     runner = "tests.hypervisor.hostile_programs:HostileActor"
     guest: Guest
 

@@ -181,7 +181,7 @@ def test_a_domain_that_is_stopped_finishes_what_its_workers_do(
         while not channel.statistics().in_flight:
             channel.call("let it go first")
         channel.call("behind it: so it has arrived")
-        stopping = pool.submit(machine.stop, "echo")
+        stopping = pool.submit(machine.shutdown, "echo")
         with open(fifo, "rb"):
             assert slow.result() == "slow"
         stopping.result()
