@@ -1,0 +1,1 @@
+"""USB devices whose back end may die, on a bus that real hosts use: ``python -m examples.usb``."""
