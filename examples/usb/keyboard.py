@@ -106,7 +106,7 @@ class Keyboard(Function):
     def reset(self) -> None:
         self._in.clear()
         self._in.put(_REPORT)
-        self._report = _REPORT  # which is down now
+        self._report = _REPORT  # what the host was told last
         self._idle = 0
         self._protocol = _REPORT_PROTOCOL
 
@@ -132,7 +132,10 @@ class Keyboard(Function):
         return b""
 
     def send(self, endpoint: int, view: memoryview) -> Result:  # noqa: ARG002 - the shape is Function's
-        return self._in.fill(view)
+        status, actual = self._in.fill(view)
+        if actual == _PACKET:
+            self._report = bytes(view[:_PACKET])
+        return status, actual
 
     def ready(self, endpoint: int) -> bool:  # noqa: ARG002 - the shape is Function's
         return bool(self._in)
