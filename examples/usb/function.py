@@ -95,10 +95,8 @@ class InPipe:
         return sum(message.left for message in self._queue if message is not None)
 
     def put(self, data: bytes, *, end: bool = False) -> None:
-        """Queue a message. ``end``: let its last packet be short, an empty one if need be."""
-        self.put_source(len(data), lambda at, view: _copy(data, at, view))
-        if end and data and len(data) % self.packet == 0:
-            self.put(b"")
+        """Queue a message. ``end``: it ends its transfer, by an empty packet if need be."""
+        self._queue.append(_Message(len(data), lambda at, view: _copy(data, at, view), end=end))
 
     def put_source(self, size: int, read: Callable[[int, memoryview], None]) -> None:
         """Queue a message of ``size`` bytes that are read when they are wanted.
@@ -106,7 +104,7 @@ class InPipe:
         Args:
             read: fills a view with the message's bytes from a place on.
         """
-        self._queue.append(_Message(size, read))
+        self._queue.append(_Message(size, read, end=False))
 
     def halt(self) -> None:
         """Halt the endpoint when everything queued so far has gone."""
@@ -140,14 +138,15 @@ class InPipe:
             if message.left:
                 return (p.OK if filled == room else p.BABBLE), filled
             self._queue.popleft()
-            if message.size % self.packet or not message.size:
+            if message.size % self.packet or not message.size or message.end:
                 return p.OK, filled
         return (p.OK if filled == room and filled else p.NAK), filled
 
 
 class _Message:
-    def __init__(self, size: int, read: Callable[[int, memoryview], None]) -> None:
+    def __init__(self, size: int, read: Callable[[int, memoryview], None], *, end: bool) -> None:
         self.size = size
+        self.end = end
         self.read = read
         self.done = 0
 

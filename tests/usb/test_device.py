@@ -347,10 +347,12 @@ def test_messages_become_packets_and_packets_end_transfers(
     assert [fill(pipe, length) for _ in expected] == expected
 
 
-def test_a_message_that_must_end_has_a_short_packet() -> None:
+def test_a_message_that_ends_its_transfer_needs_no_short_packet() -> None:
     pipe = InPipe(8)
-    pipe.put(bytes(16), end=True)
+    for _ in range(2):
+        pipe.put(bytes(16), end=True)
     assert fill(pipe, 64) == (p.OK, 16)
+    assert fill(pipe, 16) == (p.OK, 16)
     assert not pipe
 
 
