@@ -101,13 +101,21 @@ Effect = Send | Giveback | Output | Connected | Disconnected
 
 
 @dataclass(frozen=True, eq=False)
+class _Step:
+    """A request of a script: ``body``, or a control transfer."""
+
+    body: tuple[Any, ...]
+    setup: Setup | None = None
+    data: bytes = b""
+
+
+@dataclass(frozen=True, eq=False)
 class _Sent:
-    """What an answer is to: a URB, a step of the present script, or input."""
+    """What an answer is to: a URB, a step of a script, or input."""
 
     incarnation: int
     urb: Urb | None = None
-    setup: Setup | None = None  # of a step
-    is_input: bool = False
+    step: _Step | None = None
 
 
 @dataclass
@@ -121,13 +129,6 @@ class _Pipe:
     waiting: bool = False  # it was refused
     broken: bool = False  # the next one ends with IOERROR
     unlinked: bool = False  # the one that is sent
-
-
-@dataclass(frozen=True)
-class _Step:
-    body: tuple[Any, ...]
-    setup: Setup | None = None
-    data: bytes = b""
 
 
 class Controller:
@@ -211,8 +212,11 @@ class Controller:
         return effects
 
     def reset(self) -> list[Effect]:
-        """Reset the device, and configure it as it was first. URBs that are queued stay."""
-        if self.state == ATTACHED:
+        """Reset the device, and configure it as it was first; what was set is forgotten.
+
+        URBs that are queued stay. A script that runs is given up for this one.
+        """
+        if self._descriptors and self.state != GONE:
             self._forget_settings()
             self._run([_Step((p.RESET,)), *self._configure(self._first_configuration())])
         return self._take()
@@ -234,15 +238,15 @@ class Controller:
             self._last_answer(token)
         elif token.urb is not None:
             self._urb_answered(token, token.urb, answer, data)
-        elif token.is_input:
+        elif token.step is None:
             self._input_answered(answer)
-        else:
-            self._step_answered(token, answer, data)
+        elif self._script and token.step is self._script[0]:
+            self._step_answered(token.step, answer, data)
         return self._take()
 
     def failed(self, token: _Sent, reason: str) -> list[Effect]:
         """The back end raised an error instead of an answer."""
-        if token.urb is not None or token.is_input:
+        if token.step is None:
             return self.answered(token, (p.IOERROR, 0, (), (), ()), b"")
         self._gone(f"it does not enumerate: {reason}", p.NODEV)
         return self._take()
@@ -348,7 +352,7 @@ class Controller:
         if self.state == ATTACHED and self._inputs and not self._input_sent:
             self._input_sent = True
             body = (p.INPUT, self._incarnation, *self._inputs[0])
-            self._effects.append(Send(_Sent(self._incarnation, is_input=True), body))
+            self._effects.append(Send(_Sent(self._incarnation), body))
 
     def _pump_all(self) -> None:
         for pipe in self._pipes.values():
@@ -429,7 +433,7 @@ class Controller:
 
     def _send_step(self) -> None:
         step = self._script[0]
-        token = _Sent(self._incarnation, setup=step.setup)
+        token = _Sent(self._incarnation, step=step)
         if step.setup is None:
             body = step.body if step.body[0] == p.CONNECT else (*step.body, self._incarnation)
             self._effects.append(Send(token, body))
@@ -439,15 +443,15 @@ class Controller:
         room = length if step.setup.is_in else 0
         self._effects.append(Send(token, body, step.data, room))
 
-    def _step_answered(self, token: _Sent, answer: Any, data: bytes) -> None:
+    def _step_answered(self, step: _Step, answer: Any, data: bytes) -> None:
         if answer[0] == p.STALE:
             self._restore()
             return
-        step = self._script.popleft()
+        self._script.popleft()
         if step.body[:1] == (p.CONNECT,):
             self._incarnation, self._speed = answer
         elif answer[0] != p.OK:
-            self._gone(f"it does not enumerate: status {answer[0]} to {token.setup}", p.NODEV)
+            self._gone(f"it does not enumerate: status {answer[0]} to {step.setup}", p.NODEV)
             return
         elif step.setup is not None and step.setup.is_in:
             self._read.append(data[: answer[1]])
@@ -498,9 +502,10 @@ def _makes_sense(urb: Urb, kind: int) -> bool:
         return False
     if kind == c9.CONTROL and (len(urb.setup) != 8 or Setup.of(urb.setup).length != urb.length):
         return False
-    if kind == c9.ISOCHRONOUS and (
-        len(urb.packets) > p.PACKET_LIMIT or sum(urb.packets) != urb.length
-    ):
+    packets = len(urb.packets)
+    if packets and (kind != c9.ISOCHRONOUS or sum(urb.packets) != urb.length):
+        return False
+    if packets > p.PACKET_LIMIT or (kind == c9.ISOCHRONOUS and not packets):
         return False
     return len(urb.data) == (0 if urb.is_in else urb.length)
 

@@ -15,6 +15,7 @@ Usage Tables, page 0x07.
 
 from __future__ import annotations
 
+import errno
 from struct import pack
 from typing import Final
 
@@ -36,6 +37,8 @@ LEFT_SHIFT: Final = 0x02  # bit in the first byte of a report
 
 _REPORT: Final = bytes(8)  # modifiers, reserved, six keys
 _PACKET: Final = 8  # bytes
+CAPACITY: Final = 1 << 20  # bytes of reports
+
 _INTERVAL: Final = 7  # 2**6 microframes, 8 ms
 _REPORT_PROTOCOL: Final = 1
 
@@ -141,7 +144,9 @@ class Keyboard(Function):
         return bool(self._in)
 
     def input(self, data: bytes) -> None:
-        """Type the text."""
+        """Type the text. Raises OSError when the host fetches so little that there is no room."""
+        if self._in.size + 2 * _PACKET * len(data) > CAPACITY:
+            raise OSError(errno.ENOBUFS, "nobody reads what is typed")
         for modifiers, key in [key_of(chr(character)) for character in data]:
             self._in.put(bytes((modifiers, 0, key, 0, 0, 0, 0, 0)))
             self._in.put(_REPORT)
