@@ -105,7 +105,12 @@ class Import:
 
 @dataclass(frozen=True)
 class Submit:
-    """CMD_SUBMIT. ``packets``: offset and length of each in the transfer buffer."""
+    """CMD_SUBMIT.
+
+    Attributes:
+        packets: offset and length in the transfer buffer of each isochronous packet.
+        number_of_packets: as the client says it, which for other transfers is 0 or -1.
+    """
 
     seqnum: int
     devid: int
@@ -115,7 +120,8 @@ class Submit:
     length: int
     setup: bytes
     data: bytes
-    packets: tuple[tuple[int, int], ...]
+    packets: tuple[tuple[int, int], ...] = ()
+    number_of_packets: int = -1
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,7 @@ def command(data: bytes | bytearray) -> tuple[Submit | Unlink, int] | None:
     payload = bytes(data[HEADER:behind])
     is_in = direction == DIR_IN
     return (
-        Submit(seqnum, devid, is_in, endpoint, flags, length, setup, payload, spans),
+        Submit(seqnum, devid, is_in, endpoint, flags, length, setup, payload, spans, packets),
         size,
     )
 
@@ -207,11 +213,22 @@ def refused(status: int) -> bytes:
     return OPERATION.pack(VERSION, OP_REP_IMPORT, status)
 
 
-def submitted(seqnum: int, urb: Urb, spans: Sequence[tuple[int, int]]) -> bytes:
-    """RET_SUBMIT of a URB that has ended; ``spans`` are its isochronous packets, as submitted."""
+def submitted(command: Submit, urb: Urb) -> bytes:
+    """RET_SUBMIT: the URB of that command has ended."""
     errors = sum(status != p.OK for status, _ in urb.results)
-    packets = len(spans) or -1
-    head = SUBMITTED.pack(RET_SUBMIT, seqnum, 0, 0, 0, urb.status, urb.actual, 0, packets, errors)
+    spans = command.packets
+    head = SUBMITTED.pack(
+        RET_SUBMIT,
+        command.seqnum,
+        0,
+        0,
+        0,
+        urb.status,
+        urb.actual,
+        0,
+        command.number_of_packets,
+        errors,
+    )
     if not spans:
         return head + urb.received
     data, tail, at = [], [], 0

@@ -185,5 +185,5 @@ class Session:
         unlinks = self._unlinks.pop(number, [])
         if unlinks and urb.status == p.CONNRESET:
             return b"".join(usbip.unlinked(seqnum, p.CONNRESET) for seqnum in unlinks)
-        told = usbip.submitted(number, urb, command.packets)
+        told = usbip.submitted(command, urb)
         return told + b"".join(usbip.unlinked(seqnum, p.OK) for seqnum in unlinks)
