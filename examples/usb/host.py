@@ -82,18 +82,18 @@ class Host:
         return self.events()
 
     def _completed(self, completion: Completion) -> None:
-        buffer, token = completion.buffer, completion.token
+        buffer, send = completion.buffer, completion.token
         data = b""
         if buffer is not None:
-            if completion.error is None:
+            if send.room and completion.error is None:
                 data = bytes(buffer.view)
             buffer.release()
         if isinstance(completion.error, ChannelClosed):
             return  # all of them have ended, and `reap` says so
         if completion.error is not None:
-            self._perform(self.controller.failed(token, str(completion.error)))
+            self._perform(self.controller.failed(send.token, str(completion.error)))
         else:
-            self._perform(self.controller.answered(token, completion.result, data))
+            self._perform(self.controller.answered(send.token, completion.result, data))
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -121,7 +121,7 @@ class Host:
         try:
             if buffer is not None and send.data:
                 buffer.view[:] = send.data
-            self._channel.submit(send.body, buffer, send.token)
+            self._channel.submit(send.body, buffer, send)
         except TransportError:
             if buffer is not None:
                 buffer.release()

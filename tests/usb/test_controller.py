@@ -67,6 +67,7 @@ def test_transfers_of_every_kind() -> None:
     assert (control.status, control.received) == (p.OK, b"\1\0")
     assert (interrupt.status, interrupt.received) == (p.OK, bytes(8))
     assert (sent.status, sent.results, sent.actual) == (p.OK, ((p.OK, 2), (p.OK, 3)), 5)
+    assert sent.received == b""
     assert (got.status, got.results, got.actual) == (p.OK, ((p.OK, 2), (p.OK, 3), (p.OK, 0)), 5)
     assert got.received[:2] == b"ab"
     assert got.received[64:67] == b"cde"

@@ -86,7 +86,9 @@ class Wire:
         if self.requests:
             answer = self._serve(0)
             send, data = self.requests.popleft()
-            self.perform(self.controller.answered(send.token, answer, bytes(data)))
+            self.perform(
+                self.controller.answered(send.token, answer, bytes(data if send.room else b""))
+            )
 
     def run(self) -> None:
         """Until nothing is under way."""
