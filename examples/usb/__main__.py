@@ -29,9 +29,11 @@ from actors import ActorError, System
 from examples.usb.backend import UsbDevice
 from examples.usb.host import Host
 from examples.usb.plug import NotEnumerated, Plug, enumerate_device
-from examples.usb.server import UsbIpServer
+from examples.usb.server import Doors, UsbServer
+from examples.usb.usbip_session import Session
+from examples.usb.usbredir_session import RedirSession
 from examples.usb.world import Line
-from hypervisor import DomainStartError, HypervisorError, Machine
+from hypervisor import DomainStartError, HypervisorError, Machine, UnixListener
 from transport import TransportError, connect
 
 _NAME = "examples.usb"
@@ -112,14 +114,35 @@ def _lines(plan: _Plan, stack: contextlib.ExitStack) -> list[Line]:
 
 
 @contextlib.contextmanager
-def _listen(address: tuple[str, int]) -> Iterator[tuple[socket.socket, str]]:
-    """The listening socket and how to call it."""
+def _listen(options: argparse.Namespace) -> Iterator[tuple[Doors, str]]:
+    """The listening sockets and how to call them."""
+    with contextlib.ExitStack() as stack:
+        doors: list[tuple[socket.socket, type[Session | RedirSession]]] = []
+        shown = []
+        if options.tcp is not None:
+            listener, where = _listen_to_tcp(options.tcp, stack)
+            doors.append((listener, Session))
+            shown.append(where)
+        if options.usbredir is not None:
+            if ":" in options.usbredir:
+                listener, where = _listen_to_tcp(_address(options.usbredir), stack)
+            else:
+                socket_file = stack.enter_context(UnixListener(options.usbredir))
+                listener, where = socket_file.socket, socket_file.path
+            doors.append((listener, RedirSession))
+            shown.append(f"usbredir {where}")
+        yield doors, ", ".join(shown)
+
+
+def _listen_to_tcp(
+    address: tuple[str, int], stack: contextlib.ExitStack
+) -> tuple[socket.socket, str]:
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=128) as server:
-        server.setblocking(False)
-        shown = f"[{host}]" if ":" in host else host
-        yield server, f"{shown}:{server.getsockname()[1]}"
+    server = stack.enter_context(socket.create_server((host, port), family=family, backlog=128))
+    server.setblocking(False)
+    shown = f"[{host}]" if ":" in host else host
+    return server, f"{shown}:{server.getsockname()[1]}"
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -127,7 +150,7 @@ def serve(options: argparse.Namespace) -> int:
     stop = _Stop()
     try:
         with (
-            _listen(options.tcp) as (listener, where),
+            _listen(options) as (doors, where),
             Machine(intensity=options.intensity, period=options.period) as machine,
             contextlib.ExitStack() as stack,
         ):
@@ -143,7 +166,7 @@ def serve(options: argparse.Namespace) -> int:
                 process = options.placement == "process"
                 pid = machine.pid(f"usb{number}") if process else os.getpid()
                 print(f"{plug.exported.busid}: {plan.words}, back end {pid}")
-            return _run(plugs, listener, where, stop)
+            return _run(plugs, doors, where, stop)
     except _Interrupted:
         return 0
     except DomainStartError as error:
@@ -156,9 +179,9 @@ def serve(options: argparse.Namespace) -> int:
     return 2
 
 
-def _run(plugs: list[Plug], listener: socket.socket, where: str, stop: _Stop) -> int:
-    with System("usbip") as system:
-        server = system.start(UsbIpServer, listener, plugs, stop.fd, name="usbip")
+def _run(plugs: list[Plug], doors: Doors, where: str, stop: _Stop) -> int:
+    with System("usb") as system:
+        server = system.start(UsbServer, doors, plugs, stop.fd, name="usb")
         stop.unwinding = False
         print(f"serving {len(plugs)} devices on {where}", flush=True)
         reason = system.wait(server).reason
@@ -193,6 +216,12 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _door(text: str) -> str:
+    if ":" in text:
+        _address(text)
+    return text
+
+
 def _number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
@@ -202,7 +231,7 @@ def _number(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m examples.usb", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    command = commands.add_parser("serve", help="export devices by USB/IP until Ctrl-C or SIGTERM")
+    command = commands.add_parser("serve", help="export devices until Ctrl-C or SIGTERM")
     command.add_argument(
         "--disk", metavar="IMAGE", action="append", default=[], help="a disk; again for another one"
     )
@@ -218,8 +247,12 @@ def _parser() -> argparse.ArgumentParser:
         help="a serial line: to itself, or to a terminal of this machine",
     )
     command.add_argument("--composite", action="store_true", help="all of them in one device")
+    command.add_argument("--tcp", metavar="HOST:PORT", type=_address, help="listen for USB/IP")
     command.add_argument(
-        "--tcp", metavar="HOST:PORT", type=_address, required=True, help="where to listen"
+        "--usbredir",
+        metavar="SOCKET|HOST:PORT",
+        type=_door,
+        help="listen for usbredir, QEMU's usb-redir device",
     )
     command.add_argument("--placement", choices=["thread", "process"], default="process")
     command.add_argument(
@@ -237,6 +270,8 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if not (options.disk or options.keyboard or options.serial):
         parser.error("nothing to serve: --disk, --keyboard or --serial")
+    if not (options.tcp or options.usbredir):
+        parser.error("nowhere to serve: --tcp or --usbredir")
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -1,5 +1,5 @@
-"""One USB/IP client: its socket, its session, and what it has not been sent yet. No actor, no
-epoll.
+"""One client, of USB/IP or usbredir: its socket, its session, and what it has not been sent yet. No
+actor, no epoll.
 
 Rules: nothing blocks. A client that does not read what it gets is not read from either (`full`);
 what it can make us hold is bounded by its session. Its device is let go by the server.
@@ -11,7 +11,8 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from examples.usb.usbip_session import CLOSING, OPERATION, Event, Session
+from examples.usb.usbip_session import CLOSING, Event, Session
+from examples.usb.usbredir_session import RedirSession
 
 if TYPE_CHECKING:
     from examples.usb.plug import Plug
@@ -31,15 +32,18 @@ class Connection:
         watched: the server's note: for reading, for writing.
     """
 
-    def __init__(self, number: int, connected: socket.socket) -> None:
+    def __init__(
+        self, number: int, connected: socket.socket, session: Session | RedirSession
+    ) -> None:
         self.number = number
         self.socket = connected
-        self.session = Session(number)
+        self.session = session
         self.plug: Plug | None = None
         self.watched = (False, False)
         self.closed = False
         self._out: deque[bytes | memoryview] = deque()
         self._left = 0
+        self.reply(session.greeting)
 
     @property
     def pending(self) -> bool:
@@ -55,11 +59,6 @@ class Connection:
     def done(self) -> bool:
         """It has got all that it will ever get."""
         return self.session.state == CLOSING and not self._out
-
-    @property
-    def undecided(self) -> bool:
-        """It has not said yet what it wants."""
-        return self.session.state == OPERATION
 
     def receive(self) -> list[Event] | None:
         """What it wants of us, by one system call; None when it has gone.

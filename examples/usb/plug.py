@@ -70,4 +70,5 @@ def _exported(event: Connected, number: int) -> Exported:
         configuration=configuration.value,
         configurations=device.configurations,
         interfaces=tuple(one[1:] for one in configuration.interfaces),
+        endpoints=tuple(configuration.endpoints.values()),
     )

@@ -1,14 +1,14 @@
-"""The USB/IP server: one actor, one thread, for the listening socket, every client and every
-device.
+"""The server: one actor, one thread, for the listening sockets, every client and every device.
 
 Owns the clients (connection.py) and whose a device is. The devices, their channels and the
-listening socket are the starter's. Who wakes whom, all through the one place where the actor waits:
+listening sockets are the starter's. Who wakes whom, all through the one place where the actor
+waits:
 
     a client's socket is readable -> its commands go to its device
     a channel has completions     -> URBs that have ended go to the client whose they are
     a client's socket is writable -> the rest of what it gets
     a line is readable            -> input for a device
-    the listening socket, the stop descriptor, deadlines
+    the listening sockets, the stop descriptor, deadlines
 
 Rules:
 1. A device has one client at a time; who else wants it is refused. When its client goes, by
@@ -17,7 +17,7 @@ Rules:
 3. One that does not say in `OPERATION_SECONDS` what it wants, or does not take the answer, is
    closed.
 
-Corner case: with no room for another client, or no descriptor, the listening socket is not looked
+Corner case: with no room for another client, or no descriptor, the listening sockets are not looked
 at until one has gone.
 """
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -34,7 +34,16 @@ from examples.usb import usbip
 from examples.usb.connection import Connection
 from examples.usb.controller import Disconnected, Giveback, Output
 from examples.usb.plug import Plug
-from examples.usb.usbip_session import Event, List, Submitted, Unlinked, Wanted
+from examples.usb.usbip_session import (
+    Event,
+    List,
+    Reset,
+    Session,
+    Submitted,
+    Unlinked,
+    Wanted,
+)
+from examples.usb.usbredir_session import RedirSession
 from examples.usb.world import Line
 from transport import RemoteProtocolError
 
@@ -48,12 +57,16 @@ class _Deadline(Message):
     client: int
 
 
-class UsbIpServer(Actor):
-    """Exports ``plugs`` to whoever connects to ``listener``, until ``stop`` becomes readable."""
+Doors = Sequence[tuple[socket.socket, Callable[[int], Session | RedirSession]]]
+"""Listening sockets, and what is spoken there."""
 
-    def __init__(self, listener: socket.socket, plugs: Sequence[Plug], stop: int) -> None:
+
+class UsbServer(Actor):
+    """Exports ``plugs`` to whoever connects at ``doors``, until ``stop`` becomes readable."""
+
+    def __init__(self, doors: Doors, plugs: Sequence[Plug], stop: int) -> None:
         super().__init__()
-        self._listener = listener
+        self._doors = list(doors)
         self._plugs = list(plugs)
         self._stop_fd = stop
         self._clients: dict[int, Connection] = {}
@@ -83,15 +96,18 @@ class UsbIpServer(Actor):
     # --- clients come and go ----------------------------------------------------------------------
 
     def _accept_more(self, wanted: bool) -> None:
-        if wanted and not self._accepting:
-            self.watch(self._listener.fileno(), self._on_connect)
-        elif self._accepting and not wanted:
-            self.unwatch(self._listener.fileno())
+        for listener, session in self._doors:
+            if wanted and not self._accepting:
+                self.watch(listener.fileno(), partial(self._on_connect, listener, session))
+            elif self._accepting and not wanted:
+                self.unwatch(listener.fileno())
         self._accepting = wanted
 
-    def _on_connect(self) -> None:
+    def _on_connect(
+        self, listener: socket.socket, session: Callable[[int], Session | RedirSession]
+    ) -> None:
         try:
-            connected, _ = self._listener.accept()
+            connected, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:  # no descriptor, no memory: better when a client has gone
@@ -101,10 +117,11 @@ class UsbIpServer(Actor):
             self._accept_more(False)
             return
         connected.setblocking(False)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._numbers += 1
-        client = Connection(self._numbers, connected)
+        client = Connection(self._numbers, connected, session(self._numbers))
         self._clients[client.number] = client
         deadline = self.after(OPERATION_SECONDS, _Deadline(client.number))
         self._deadlines[client.number] = deadline
@@ -167,7 +184,7 @@ class UsbIpServer(Actor):
             match event:
                 case List():
                     present = [plug.exported for plug in self._plugs if not plug.gone]
-                    client.reply(client.session.listed(present))
+                    client.reply(usbip.devlist(present))
                 case Wanted(busid):
                     self._import(client, busid)
                 case Submitted(urb):
@@ -176,12 +193,15 @@ class UsbIpServer(Actor):
                 case Unlinked(number):
                     assert client.plug is not None
                     client.plug.host.unlink(number)
+                case Reset():
+                    assert client.plug is not None
+                    client.plug.host.reset()
         if client.plug is not None:
             self._handle(client.plug)
         self._send(client)
 
-    def _import(self, client: Connection, busid: str) -> None:
-        plug = next((plug for plug in self._plugs if plug.exported.busid == busid), None)
+    def _import(self, client: Connection, busid: str | None) -> None:
+        plug = next((plug for plug in self._plugs if _is_wanted(plug, busid)), None)
         if plug is None or plug.gone:
             _log.warning("client %d wants %r, which there is not", client.number, busid)
             client.reply(client.session.refused(usbip.ST_NODEV))
@@ -201,11 +221,14 @@ class UsbIpServer(Actor):
 
     def _handle(self, plug: Plug, *, reap: bool = False) -> None:
         owner = plug.owner
+        wanted: list[Event] = []
         for event in plug.host.reap() if reap else plug.host.events():
             match event:
                 case Giveback(urb):
                     if owner is not None and urb.id[0] == owner.number:
-                        owner.reply(owner.session.ended(urb))
+                        more, told = owner.session.ended(urb)
+                        owner.reply(told)
+                        wanted += more
                 case Output(function, data):
                     for line in plug.lines:
                         if line.function == function:
@@ -213,6 +236,8 @@ class UsbIpServer(Actor):
                 case Disconnected(reason):
                     self._unplug(plug, reason)
         if owner is not None:
+            if wanted:
+                self._serve(owner, wanted)
             self._send(owner)
             if plug.gone:
                 self._drop(owner, "its device is gone")
@@ -258,3 +283,9 @@ class UsbIpServer(Actor):
     def _input(self, plug: Plug, line: Line, data: bytes) -> None:
         plug.host.input(line.function, data)
         self._handle(plug)
+
+
+def _is_wanted(plug: Plug, busid: str | None) -> bool:
+    if busid is None:
+        return plug.owner is None and not plug.gone
+    return plug.exported.busid == busid

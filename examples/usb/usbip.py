@@ -23,6 +23,7 @@ from struct import Struct
 from typing import Final
 
 from examples.usb import protocol as p
+from examples.usb.descriptors import EndpointRead
 from examples.usb.urb import Urb
 from transport import RemoteProtocolError
 
@@ -65,7 +66,12 @@ HEADER: Final = 48  # bytes of every command and its return
 
 @dataclass(frozen=True)
 class Exported:
-    """A device as clients see it. ``interfaces``: class, subclass, protocol of each."""
+    """A device as clients see it.
+
+    Attributes:
+        interfaces: class, subclass, protocol of each.
+        endpoints: all of them, for usbredir; USB/IP's clients read the descriptors.
+    """
 
     path: str
     busid: str
@@ -81,6 +87,7 @@ class Exported:
     configuration: int
     configurations: int
     interfaces: tuple[tuple[int, int, int], ...]
+    endpoints: tuple[EndpointRead, ...] = ()
 
     @property
     def devid(self) -> int:

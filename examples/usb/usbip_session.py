@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from examples.usb import protocol as p
 from examples.usb import usbip
@@ -44,14 +44,16 @@ CLOSING: Final = "closing"
 
 @dataclass(frozen=True)
 class List:
-    """The client wants the list of devices: `listed`."""
+    """The client wants the list of devices (`usbip.devlist`); then its connection is to be
+    closed.
+    """
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """It wants this device: `imported` or `refused`."""
+    """It wants this device, or (None) any that is free: `imported` or `refused`."""
 
-    busid: str
+    busid: str | None
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,15 @@ class Submitted:
 class Unlinked:
     """It wants the URB of that id to end soon: `ended` too."""
 
-    id: tuple[int, int]
+    id: tuple[int, Any]
 
 
-Event = List | Wanted | Submitted | Unlinked
+@dataclass(frozen=True)
+class Reset:
+    """It resets its device."""
+
+
+Event = List | Wanted | Submitted | Unlinked | Reset
 
 
 class Session:
@@ -76,7 +83,10 @@ class Session:
 
     Attributes:
         state: OPERATION, IMPORTING, URBS or CLOSING.
+        greeting: what is to be sent first: nothing.
     """
+
+    greeting = b""
 
     def __init__(self, client: int) -> None:
         self.state = OPERATION
@@ -157,10 +167,6 @@ class Session:
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def listed(self, devices: list[Exported]) -> bytes:
-        """The answer to `List`; then the connection is to be closed."""
-        return usbip.devlist(devices)
-
     def imported(self, device: Exported, kind_of: Callable[[int], int | None]) -> bytes:
         """The answer to `Wanted`: it has the device. Call `receive` again, there may be commands.
 
@@ -177,13 +183,13 @@ class Session:
         self.state = CLOSING
         return usbip.refused(status)
 
-    def ended(self, urb: Urb) -> bytes:
-        """What the client is to be told of the end of a URB."""
+    def ended(self, urb: Urb) -> tuple[list[Event], bytes]:
+        """A URB has ended; returns what is to be done, and what the client is to be told."""
         _, number = urb.id
         command = self._under_way.pop(number)
         self._bytes -= command.length
         unlinks = self._unlinks.pop(number, [])
         if unlinks and urb.status == p.CONNRESET:
-            return b"".join(usbip.unlinked(seqnum, p.CONNRESET) for seqnum in unlinks)
+            return [], b"".join(usbip.unlinked(seqnum, p.CONNRESET) for seqnum in unlinks)
         told = usbip.submitted(command, urb)
-        return told + b"".join(usbip.unlinked(seqnum, p.OK) for seqnum in unlinks)
+        return [], told + b"".join(usbip.unlinked(seqnum, p.OK) for seqnum in unlinks)

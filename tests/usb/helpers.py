@@ -25,14 +25,16 @@ from examples.usb import usbip
 from examples.usb.backend import UsbDevice
 from examples.usb.host import Host
 from examples.usb.plug import Plug, enumerate_device
-from examples.usb.server import UsbIpServer
+from examples.usb.server import UsbServer
+from examples.usb.usbip_session import Session
+from examples.usb.usbredir_session import RedirSession
 from examples.usb.world import Line
 from hypervisor import Machine
 from tests.usb.test_usbip import DEVLIST, req_import, submit, unlink
 from transport import connect
 
 ROOT = Path(__file__).parents[2]
-_SERVING = re.compile(r"serving (\d+) devices on (.*):(\d+)\n")
+_SERVING = re.compile(r"serving (\d+) devices on 127.0.0.1:(\d+)(, usbredir .*)?\n")
 _DEVICE = re.compile(r"(1-\d+): (.*), back end (\d+)\n")
 
 
@@ -171,6 +173,7 @@ class Here:
 
     machine: Machine
     port: int
+    redir_port: int
     stop: int
     worlds: list[tuple[io.FileIO, int]]
     """For each line: what to write its input to, what to read its output from."""
@@ -206,8 +209,12 @@ def exporting_here(*devices: list[list[Any]]) -> Iterator[Here]:
         stack.callback(os.close, stop)
         stack.callback(os.close, stopped)
         system = stack.enter_context(System("usbip"))
-        server = system.start(UsbIpServer, listener, plugs, stop)
-        yield Here(machine, listener.getsockname()[1], stopped, worlds)
+        redir = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        redir.setblocking(False)
+        doors = [(listener, Session), (redir, RedirSession)]
+        server = system.start(UsbServer, doors, plugs, stop)
+        ports = listener.getsockname()[1], redir.getsockname()[1]
+        yield Here(machine, *ports, stopped, worlds)
         os.write(stopped, b"x")
         assert system.wait(server, 30).reason.kind == "normal"
 
@@ -258,7 +265,7 @@ def exporting(directory: Path, *options: str) -> Iterator[Served]:
             serving = _SERVING.fullmatch(line)
             assert serving, f"{line!r}; standard error: {errors.read_text()}"
             assert int(serving[1]) == len(devices)
-            served = Served(process, int(serving[3]), devices, errors)
+            served = Served(process, int(serving[2]), devices, errors)
             yield served
             if process.poll() is None:
                 assert served.stop() == 0, errors.read_text()

@@ -327,7 +327,7 @@ def test_a_disk_that_is_read_only_says_so(image: Path, tmp_path: Path) -> None:
         (["--disk", "/none", "--tcp", "127.0.0.1:0"], "image /none does not exist"),
         (["--disk", "/", "--tcp", "127.0.0.1:0"], "image / is neither a file nor a block device"),
         (["--tcp", "127.0.0.1:0"], "nothing to serve: --disk, --keyboard or --serial"),
-        (["--keyboard"], "the following arguments are required: --tcp"),
+        (["--keyboard"], "nowhere to serve: --tcp or --usbredir"),
         (["--keyboard", "--tcp", "here"], "argument --tcp: 'here' is not HOST:PORT"),
         (["--keyboard", "--tcp", "127.0.0.1:99999"], "'127.0.0.1:99999' is not HOST:PORT"),
         (["--keyboard", "--tcp", "127.0.0.1:0", "--intensity", "x"], "'x' is not a number from 0"),
