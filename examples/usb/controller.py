@@ -113,7 +113,6 @@ class _Step:
 class _Sent:
     """What an answer is to: a URB, a step of a script, or input."""
 
-    incarnation: int
     urb: Urb | None = None
     step: _Step | None = None
 
@@ -126,7 +125,7 @@ class _Pipe:
     interface: int = -1
     queue: deque[Urb] = field(default_factory=deque)
     sent: bool = False  # the first of them
-    waiting: bool = False  # it was refused
+    waiting: bool = False  # the endpoint has refused one, and is not ready yet
     broken: bool = False  # the next one ends with IOERROR
     unlinked: bool = False  # the one that is sent
 
@@ -197,8 +196,6 @@ class Controller:
                 pipe.unlinked = True
             else:
                 (urb,) = (one for one in pipe.queue if one.id == number)
-                if pipe.queue[0] is urb:
-                    pipe.waiting = False
                 pipe.queue.remove(urb)
                 self._end(urb, p.CONNRESET)
                 self._pump(pipe)
@@ -207,7 +204,7 @@ class Controller:
     def unlink_all(self) -> list[Effect]:
         """End every URB soon."""
         effects = []
-        for number in list(reversed(self._where)):  # so that none is sent in between
+        for number in list(self._where):
             effects += self.unlink(number)
         return effects
 
@@ -237,10 +234,10 @@ class Controller:
         if self.state == GONE:
             self._last_answer(token)
         elif token.urb is not None:
-            self._urb_answered(token, token.urb, answer, data)
+            self._urb_answered(token.urb, answer, data)
         elif token.step is None:
             self._input_answered(answer)
-        elif self._script and token.step is self._script[0]:
+        else:
             self._step_answered(token.step, answer, data)
         return self._take()
 
@@ -258,12 +255,12 @@ class Controller:
         self._gone(reason, p.SHUTDOWN)
         return self._take()
 
-    def _urb_answered(self, token: _Sent, urb: Urb, answer: Any, data: bytes) -> None:
+    def _urb_answered(self, urb: Urb, answer: Any, data: bytes) -> None:
         pipe = self._pipes[urb.endpoint]
         pipe.sent = False
         unlinked, pipe.unlinked = pipe.unlinked, False
         if answer[0] == p.STALE:
-            if token.incarnation == self._incarnation and self.state == ATTACHED:
+            if self.state == ATTACHED:
                 self._restore()
             self._stale_urb(pipe, urb, unlinked=unlinked)
             return
@@ -287,9 +284,6 @@ class Controller:
             pipe.queue.popleft()
             pipe.broken = pipe.broken and unlinked
             self._end(urb, p.CONNRESET if unlinked else p.IOERROR)
-        else:
-            urb.actual = 0
-            urb.received = b""
 
     def _input_answered(self, answer: Any) -> None:
         self._input_sent = False
@@ -343,7 +337,7 @@ class Controller:
             urb.setup,
             urb.packets,
         )
-        token = _Sent(self._incarnation, urb)
+        token = _Sent(urb)
         if urb.is_in:
             return Send(token, body, room=length)
         return Send(token, body, data=urb.data[urb.actual :])
@@ -352,7 +346,7 @@ class Controller:
         if self.state == ATTACHED and self._inputs and not self._input_sent:
             self._input_sent = True
             body = (p.INPUT, self._incarnation, *self._inputs[0])
-            self._effects.append(Send(_Sent(self._incarnation), body))
+            self._effects.append(Send(_Sent(), body))
 
     def _pump_all(self) -> None:
         for pipe in self._pipes.values():
@@ -403,6 +397,9 @@ class Controller:
         for pipe in self._pipes.values():
             pipe.waiting = False
             pipe.broken = pipe.kind == c9.BULK
+            if not pipe.broken:  # what is repeated begins again
+                for urb in pipe.queue:
+                    urb.actual, urb.received = 0, b""
         self._enumerate()
 
     def _enumerate(self) -> None:
@@ -433,7 +430,7 @@ class Controller:
 
     def _send_step(self) -> None:
         step = self._script[0]
-        token = _Sent(self._incarnation, step=step)
+        token = _Sent(step=step)
         if step.setup is None:
             body = step.body if step.body[0] == p.CONNECT else (*step.body, self._incarnation)
             self._effects.append(Send(token, body))
@@ -444,6 +441,10 @@ class Controller:
         self._effects.append(Send(token, body, step.data, room))
 
     def _step_answered(self, step: _Step, answer: Any, data: bytes) -> None:
+        if len(answer) > 2:
+            self._note(answer[3], answer[4])
+        if not self._script or step is not self._script[0]:
+            return  # of a script that was given up
         if answer[0] == p.STALE:
             self._restore()
             return

@@ -192,9 +192,14 @@ def test_unlinking_what_has_ended_does_nothing() -> None:
 def test_all_are_unlinked_when_a_client_goes() -> None:
     wire = attached()
     urbs = [wire.submit(endpoint, 16) for endpoint in (IN, IN, IN, NOTIFICATION, NOTIFICATION)]
-    wire.perform(wire.controller.unlink_all())
     wire.run()
+    wire.perform(wire.controller.unlink_all())
+    assert not wire.requests
     assert Counter(wire.ended) == Counter(urbs)
+    wire.submit(IN, 64)
+    wire.submit(OUT, b"x")
+    wire.run()
+    assert wire.ended[-1].received == b"x"
     assert wire.controller.unlink_all() == []
 
 
@@ -294,6 +299,50 @@ def test_what_a_driver_has_set_is_set_again() -> None:
     got = wire.control(c9.Setup(0xA1, GET_LINE_CODING, 0, 0, 7))
     wire.run()
     assert got.received == coding
+
+
+def test_settings_are_made_again_in_the_order_of_the_last_time() -> None:
+    wire = attached()
+    for rate in (50, 115200):
+        coding = struct.pack("<IBBB", rate, 0, 0, 8)
+        wire.control(c9.Setup(0x21, SET_LINE_CODING, 0, 0, 7), coding)
+        if rate == 50:
+            wire.control(c9.Setup(1, c9.SET_INTERFACE, 0, 1, 0))  # which resets the line
+    wire.run()
+    wire.kill()
+    got = wire.control(c9.Setup(0xA1, GET_LINE_CODING, 0, 0, 7))
+    wire.run()
+    assert got.received == coding
+
+
+def test_half_a_transfer_of_a_dead_device_is_forgotten() -> None:
+    wire = attached(lambda: [Keyboard()])
+    urb = wire.submit(0x81, 16)
+    wire.run()
+    assert (wire.ended, urb.actual) == ([], 8)
+    wire.kill()
+    wire.control(c9.Setup(0x80, c9.GET_STATUS, 0, 0, 2))
+    wire.run()
+    assert urb.actual == 8
+    wire.perform(wire.controller.input(0, b"a"))
+    wire.run()
+    assert urb.received == bytes((*bytes(8), 0, 0, 4, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_reset_keeps_what_waits_whatever_is_under_way(steps: int) -> None:
+    wire = attached()
+    waiting = wire.submit(IN, 64)
+    wire.run()
+    for _ in range(2):  # the second one replaces the first
+        wire.perform(wire.controller.reset())
+        for _ in range(steps):
+            wire.step()
+    wire.run()
+    assert wire.controller.state == ATTACHED
+    wire.submit(OUT, b"x")
+    wire.run()
+    assert (waiting.status, waiting.received) == (p.OK, b"x")
 
 
 def test_a_setting_that_was_under_way_is_made_once_more() -> None:
