@@ -1,0 +1,282 @@
+"""The command line: ``python -m examples.usb serve --disk IMAGE --keyboard --tcp 127.0.0.1:3240``.
+
+Owns the order in which things start and end, the signals, and what is printed. Otherwise it is a
+user of a machine and its channels, as any program would be. Each device is a domain of its own.
+
+Exit codes: 0 after Ctrl-C or SIGTERM; 2 when it could not begin; 1 when serving has failed. Every
+failure is one line on standard error, the last one says why it ends.
+
+Signals: the interpreter's own handler writes to a pipe that the server watches (wakeup descriptor).
+Before the server runs there is nothing to be ended in order: the first signal unwinds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+from actors import ActorError, System
+from examples.usb.backend import UsbDevice
+from examples.usb.host import Host
+from examples.usb.plug import NotEnumerated, Plug, enumerate_device
+from examples.usb.server import Doors, UsbServer
+from examples.usb.usbip_session import Session
+from examples.usb.usbredir_session import RedirSession
+from examples.usb.world import Line
+from hypervisor import DomainStartError, HypervisorError, Machine, UnixListener
+from transport import TransportError, connect
+
+_NAME = "examples.usb"
+_VENDOR = 0x1209  # pid.codes, which has 0001 to 000F for tests
+_PRODUCTS = {"disk": 0x0001, "keyboard": 0x0002, "serial": 0x0003, "composite": 0x0004}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Interrupted(BaseException):
+    """A signal asked us to end while nothing was served."""
+
+
+class _Stop:
+    """Where signals go: `fd` becomes readable; while `unwinding`, they raise an exception too."""
+
+    def __init__(self) -> None:
+        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.unwinding = True
+        self._handlers = {number: signal.signal(number, self._signalled) for number in _SIGNALS}
+        self._wakeup = signal.set_wakeup_fd(self._write)
+
+    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
+        if self.unwinding:
+            self.unwinding = False  # what unwinds is not to be interrupted in its turn
+            raise _Interrupted
+
+    def close(self) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.close(self.fd)
+        os.close(self._write)
+
+
+@dataclass
+class _Plan:
+    """A device to be served: its name, its functions for the back end, and what they are."""
+
+    name: str
+    functions: list[list[Any]]
+    words: str
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Start arguments of its back end. The serial number is the same the next time."""
+        number = hashlib.sha256(repr((self.name, self.functions)).encode()).hexdigest()[:12].upper()
+        return f"xenidc {self.name}", _VENDOR, _PRODUCTS[self.name], number, self.functions
+
+
+def _plans(options: argparse.Namespace) -> list[_Plan]:
+    plans = [
+        _Plan("disk", [["disk", os.path.abspath(image), options.read_only]], f"disk {image}")
+        for image in options.disk
+    ]
+    if options.keyboard:
+        plans.append(_Plan("keyboard", [["keyboard"]], "keyboard"))
+    if options.serial:
+        loopback = options.serial == "loopback"
+        plans.append(_Plan("serial", [["serial", loopback]], f"serial {options.serial}"))
+    if options.composite and len(plans) > 1:
+        functions = [function for plan in plans for function in plan.functions]
+        return [_Plan("composite", functions, ", ".join(plan.words for plan in plans))]
+    return plans
+
+
+def _lines(plan: _Plan, stack: contextlib.ExitStack) -> list[Line]:
+    """The world at the device: standard input types, a serial line has a pty."""
+    lines = []
+    for place, function in enumerate(plan.functions):
+        if function == ["keyboard"] and sys.stdin is not None:
+            lines.append(Line(place, input=sys.stdin.fileno()))
+        elif function == ["serial", False]:
+            line = Line.pty(place)
+            stack.callback(line.close)
+            plan.words = plan.words.replace("serial pty", f"serial {line.path}")
+            lines.append(line)
+    return lines
+
+
+@contextlib.contextmanager
+def _listen(options: argparse.Namespace) -> Iterator[tuple[Doors, str]]:
+    """The listening sockets and how to call them."""
+    with contextlib.ExitStack() as stack:
+        doors: list[tuple[socket.socket, type[Session | RedirSession]]] = []
+        shown = []
+        if options.tcp is not None:
+            listener, where = _listen_to_tcp(options.tcp, stack)
+            doors.append((listener, Session))
+            shown.append(where)
+        if options.usbredir is not None:
+            if ":" in options.usbredir:
+                listener, where = _listen_to_tcp(_address(options.usbredir), stack)
+            else:
+                socket_file = stack.enter_context(UnixListener(options.usbredir))
+                listener, where = socket_file.socket, socket_file.path
+            doors.append((listener, RedirSession))
+            shown.append(f"usbredir {where}")
+        yield doors, ", ".join(shown)
+
+
+def _listen_to_tcp(
+    address: tuple[str, int], stack: contextlib.ExitStack
+) -> tuple[socket.socket, str]:
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = stack.enter_context(socket.create_server((host, port), family=family, backlog=128))
+    server.setblocking(False)
+    shown = f"[{host}]" if ":" in host else host
+    return server, f"{shown}:{server.getsockname()[1]}"
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve the devices until a signal or a failure ends it; returns the exit code."""
+    stop = _Stop()
+    try:
+        with (
+            _listen(options) as (doors, where),
+            Machine(intensity=options.intensity, period=options.period) as machine,
+            contextlib.ExitStack() as stack,
+        ):
+            plugs = []
+            plans = _plans(options)
+            for number, plan in enumerate(plans, 1):
+                name = f"usb{number}"
+                machine.start(name, UsbDevice, *plan.arguments, placement=options.placement)
+                host = Host(stack.enter_context(connect(machine, name)))
+                exported = enumerate_device(host, number)
+                plugs.append(Plug(host, exported, _lines(plan, stack)))
+            for number, (plan, plug) in enumerate(zip(plans, plugs, strict=True), 1):
+                process = options.placement == "process"
+                pid = machine.pid(f"usb{number}") if process else os.getpid()
+                print(f"{plug.exported.busid}: {plan.words}, back end {pid}")
+            return _run(plugs, doors, where, stop)
+    except _Interrupted:
+        return 0
+    except DomainStartError as error:
+        _complain(error.text)
+    except (OSError, HypervisorError, TransportError, ActorError, NotEnumerated) as error:
+        _complain(str(error))
+    finally:
+        stop.unwinding = False
+        stop.close()
+    return 2
+
+
+def _run(plugs: list[Plug], doors: Doors, where: str, stop: _Stop) -> int:
+    with System("usb") as system:
+        server = system.start(UsbServer, doors, plugs, stop.fd, name="usb")
+        stop.unwinding = False
+        print(f"serving {len(plugs)} devices on {where}", flush=True)
+        reason = system.wait(server).reason
+    if reason.kind == "normal":
+        return 0
+    _complain(reason.text)
+    return 1
+
+
+def _complain(text: str) -> None:
+    print(f"{_NAME}: {text}", file=sys.stderr, flush=True)
+
+
+class _OneLine(logging.Formatter):
+    """The first line of what is logged: the rest is a traceback, for who embeds this."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{_NAME}: {record.getMessage().splitlines()[0]}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a wrong command line, not the usage as well."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 0xFFFF:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _door(text: str) -> str:
+    if ":" in text:
+        _address(text)
+    return text
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m examples.usb", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    command = commands.add_parser("serve", help="export devices until Ctrl-C or SIGTERM")
+    command.add_argument(
+        "--disk", metavar="IMAGE", action="append", default=[], help="a disk; again for another one"
+    )
+    command.add_argument("--read-only", action="store_true", help="let nobody write to the disks")
+    command.add_argument(
+        "--keyboard", action="store_true", help="a keyboard that types what is on standard input"
+    )
+    command.add_argument(
+        "--serial",
+        choices=["loopback", "pty"],
+        nargs="?",
+        const="loopback",
+        help="a serial line: to itself, or to a terminal of this machine",
+    )
+    command.add_argument("--composite", action="store_true", help="all of them in one device")
+    command.add_argument("--tcp", metavar="HOST:PORT", type=_address, help="listen for USB/IP")
+    command.add_argument(
+        "--usbredir",
+        metavar="SOCKET|HOST:PORT",
+        type=_door,
+        help="listen for usbredir, QEMU's usb-redir device",
+    )
+    command.add_argument("--placement", choices=["thread", "process"], default="process")
+    command.add_argument(
+        "--intensity", metavar="N", type=_number, default=10, help="restarts allowed..."
+    )
+    command.add_argument(
+        "--period", metavar="S", type=_number, default=5, help="...within so many seconds"
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if not (options.disk or options.keyboard or options.serial):
+        parser.error("nothing to serve: --disk, --keyboard or --serial")
+    if not (options.tcp or options.usbredir):
+        parser.error("nowhere to serve: --tcp or --usbredir")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    return serve(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
