@@ -133,7 +133,7 @@ def express(kind: int, speed: int, width: int) -> Capability:
 def vendor() -> Capability:
     """What our devices have in the place of memory: two registers that make something happen.
 
-    Four bytes with a vector number written to DOORBELL raise that interrupt; written to INJECT they become
+    Four bytes written to DOORBELL raise the interrupt of that number; written to INJECT they become
     uncorrectable errors (the bits of AER). Both read 0.
     """
     registers = [Register(2, 1, 12), Register(DOORBELL, 4), Register(INJECT, 4)]

@@ -1,7 +1,7 @@
 """What the front and the back end of a PCI bus say to each other over the channel.
 
 A request's body is always ``(operation, incarnation, sbdf, offset, size, value)``; an answer is
-``(error, value)`` with an error number of errors.py. The numbers of the operations are those of
+``(error, value)`` with an error number of errors.py (then the value is its text). The numbers of the operations are those of
 Xen's io/pciif.h, from 16 on they are ours: what Xen says by its store, and how the front end, which
 alone makes requests here, fetches what the back end has to ask of it.
 
@@ -35,6 +35,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from examples.pci.errors import PciError
+
 Body = tuple[int, int, int, int, int, Any]
 Answer = tuple[int, Any]
 Ports = tuple[int, tuple[tuple[int, int], ...]]
@@ -64,12 +66,18 @@ ERS_DISCONNECT: Final = 4
 ERS_RECOVERED: Final = 5
 ERS_NO_AER_DRIVER: Final = 6
 
+_TEXT_LIMIT: Final = 200  # characters, so that an answer fits into a record
 _IDEMPOTENT: Final = frozenset({CONF_READ, ROOTS, AER_NEXT})
 
 
 def is_idempotent(body: Body) -> bool:
     """Whether doing it twice is the same as doing it once. No read here has a side effect."""
     return body[0] in _IDEMPOTENT
+
+
+def refusal(error: PciError) -> Answer:
+    """The answer that says this error."""
+    return error.code, str(error)[:_TEXT_LIMIT]
 
 
 def sbdf_of(domain: int, bus: int, device: int, function: int) -> int:
