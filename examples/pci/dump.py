@@ -14,6 +14,9 @@ from examples.pci.protocol import slot_name
 from examples.pci.scan import Config, Found, size_of_space
 
 
+_HEADER = 64  # bytes, which everybody may read
+
+
 def describe(function: Found) -> str:
     """One line about a function, as lspci -n has it."""
     name = regs.CLASS_NAMES.get(function.kind >> 8, "Device")
@@ -33,10 +36,14 @@ def dump(config: Config, functions: Iterable[Found]) -> Iterator[str]:
 
 def _bytes(config: Config, sbdf: int) -> Iterator[str]:
     try:
-        for at in range(0, size_of_space(config, sbdf), 16):
-            row = b"".join(
-                config.read(sbdf, at + word, 4).to_bytes(4, "little") for word in range(0, 16, 4)
-            )
-            yield f"{at:02x}: {row.hex(' ')}"
+        yield from _rows(config, sbdf, range(0, _HEADER, 16))
+        yield from _rows(config, sbdf, range(_HEADER, size_of_space(config, sbdf), 16))
     except AccessDenied:
         return
+
+
+def _rows(config: Config, sbdf: int, places: range) -> Iterator[str]:
+    for at in places:
+        words = (config.read(sbdf, at + word, 4) for word in range(0, 16, 4))
+        row = b"".join(word.to_bytes(4, "little") for word in words)
+        yield f"{at:02x}: {row.hex(' ')}"

@@ -1,9 +1,10 @@
 """What the front and the back end of a PCI bus say to each other over the channel.
 
 A request's body is always ``(operation, incarnation, sbdf, offset, size, value)``; an answer is
-``(error, value)`` with an error number of errors.py (then the value is its text). The numbers of the operations are those of
-Xen's io/pciif.h, from 16 on they are ours: what Xen says by its store, and how the front end, which
-alone makes requests here, fetches what the back end has to ask of it.
+``(error, value)`` with an error number of errors.py; where it is not 0 the value is its text. The
+numbers of the operations are those of Xen's io/pciif.h, from 16 on they are ours: what Xen says by
+its store, and how the front end, which alone makes requests here, fetches what the back end has to
+ask of it.
 
     operation      offset, size       value               answer            idempotent
     CONF_READ      of the register    0                   the value         yes
