@@ -13,7 +13,6 @@ from examples.pci.errors import AccessDenied
 from examples.pci.protocol import slot_name
 from examples.pci.scan import Config, Found, size_of_space
 
-
 _HEADER = 64  # bytes, which everybody may read
 
 

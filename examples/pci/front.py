@@ -58,6 +58,7 @@ class PciBus:
     Attributes:
         incarnation: which back end's bus this is; another one has forgotten what was written.
         roots: the (domain, bus) numbers to enumerate from.
+        completion_timeout: seconds after which nobody has answered an access; may be changed.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class PciBus:
         self._channel = channel
         self._guest = guest
         self._on_reset = on_reset
-        self._timeout = completion_timeout
+        self.completion_timeout = completion_timeout
         self._lost: str | None = None
         self._ports: dict[tuple[int, int], list[EventChannel]] = {}  # by sbdf and operation
         self._closing = threading.Lock()  # no port is closed or made while it is being raised
@@ -205,7 +206,7 @@ class PciBus:
     # --- calls ------------------------------------------------------------------------------------
 
     def _ask(self, body: p.Body) -> p.Answer:
-        answer: p.Answer = self._channel.call(body, timeout=self._timeout)
+        answer: p.Answer = self._channel.call(body, timeout=self.completion_timeout)
         return answer
 
     def _call(
@@ -296,6 +297,7 @@ def open_bus(
     machine: Machine,
     device: str,
     *,
+    timeout: float = 10.0,
     on_reset: OnReset = "retry",
     completion_timeout: float = 10.0,
 ) -> Iterator[PciBus]:
@@ -304,14 +306,14 @@ def open_bus(
     Takes the news of the machine's ports for itself (`Machine.hear`).
 
     Args:
-        on_reset: see the module's text.
-        completion_timeout: seconds after which nobody has answered.
+        timeout: seconds to wait for the back end.
+        on_reset, completion_timeout: see the module's text, and `PciBus`.
 
     Raises:
         BusGone: there is no back end, or it does not answer in time.
     """
     try:
-        channel = connect(machine, device, timeout=completion_timeout)
+        channel = connect(machine, device, timeout=timeout)
     except (ChannelClosed, DeadlineExceeded) as gone:
         raise BusGone(str(gone)) from gone
     with channel:

@@ -175,7 +175,7 @@ def test_a_number_of_vectors_that_msi_cannot_have_is_refused(count: int) -> None
 @pytest.mark.parametrize("entries", [[], [33], [-1], [1, 1]])
 def test_entries_that_an_msix_table_does_not_have_are_refused(entries: list[int]) -> None:
     function, _, at = storage()
-    with pytest.raises(OperationFailed, match="a table of 33|an MSI-X table of 33"):
+    with pytest.raises(OperationFailed, match="an MSI-X table of 33"):
         function.interrupts.enable_msix(entries)
     assert function.interrupts.kind is None
     assert not function.read(at + 2, 2) & 1 << 15
