@@ -65,6 +65,10 @@ class BusGone(PciError):
     """
 
 
+class BadAnswer(PciError):
+    """The back end answered what no correct one does. What was done is not known."""
+
+
 class BadConfiguration(PciError):
     """A configuration space contradicts itself: a capability list that loops or points nowhere."""
 

@@ -1,65 +1,36 @@
-"""The front end of a PCI bus: accesses as calls, interrupts as ports, and what a bus's death means.
+"""The front end of a PCI bus: accesses (access.py), interrupts as ports, and error recovery.
 
-`PciBus` is a user of a channel, made by `open_bus`. An access is a call (`_ask` is the only place
-that makes one) and ends in bounded time: with an answer, or, like on real hardware when nobody
-answers, with all ones for a read and nothing for a write, and a logged reason.
-
-When the back end has died, its successor's registers have their reset values, and it refuses what
-was meant for the one before (protocol.py). The caller has chosen what that means for him:
-
-    on_reset      the next access                     and the ones after it
-    "retry"       is done on the new bus, a warning   go on; `incarnation` has changed
-    "all-ones"    all ones, a warning                 all ones, until `attach` is called
-
-A bus without state of its own (the host's) is the same for every incarnation: nothing is noticed.
+`PciBus` is a user of a channel, made by `open_bus`.
 
 Who wakes whom: an interrupt makes its port readable, without a message. When the back end goes, the
 hypervisor says so to `_PortWatch`, which makes every port that has lost its other end readable:
 whoever sleeps on one looks at his device, and sees. Such a port stays open until it is disabled or
 enabled anew. A bind has a first event: look once after enabling.
 
-Accesses may be made from any thread; all the rest by one.
+Several front ends may share a bus, as CPUs do. The interrupts of a function are one's who enabled
+them; if he went without a word (`close`), the next one disables them first. All that is here is for
+one thread.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Any
 
 from actors import Actor, Message
 from examples.pci import protocol as p
-from examples.pci.errors import (
-    BY_CODE,
-    SUCCESS,
-    BusGone,
-    DeviceNotFound,
-    OperationFailed,
-    PciError,
-    StaleIncarnation,
-)
-from examples.pci.scan import Found, FoundBar, FoundCapability, capabilities, scan, size_bars
-from examples.pci.space import check_access
+from examples.pci.access import ConfigAccess, OnReset
+from examples.pci.errors import BadAnswer, BusGone, OperationFailed, PciError
 from hypervisor import EventChannel, Guest, HypervisorError, Machine, News, PortClosed, raise_event
-from transport import ChannelClosed, DeadlineExceeded, FrontEnd, RemoteError, connect
-
-_log = logging.getLogger("examples.pci")
+from transport import ChannelClosed, DeadlineExceeded, FrontEnd, connect
 
 _DISABLE = {p.ENABLE_MSI: p.DISABLE_MSI, p.ENABLE_MSIX: p.DISABLE_MSIX}
 
-OnReset = Literal["retry", "all-ones"]
 
-
-class PciBus:
-    """See the module's text.
-
-    Attributes:
-        incarnation: which back end's bus this is; another one has forgotten what was written.
-        roots: the (domain, bus) numbers to enumerate from.
-        completion_timeout: seconds after which nobody has answered an access; may be changed.
-    """
+class PciBus(ConfigAccess):
+    """See the module's text. ``guest`` is the domain that this is in."""
 
     def __init__(
         self,
@@ -69,69 +40,10 @@ class PciBus:
         on_reset: OnReset = "retry",
         completion_timeout: float = 10.0,
     ) -> None:
-        """See `open_bus`."""
-        self._channel = channel
         self._guest = guest
-        self._on_reset = on_reset
-        self.completion_timeout = completion_timeout
-        self._lost: str | None = None
         self._ports: dict[tuple[int, int], list[EventChannel]] = {}  # by sbdf and operation
-        self._closing = threading.Lock()  # no port is closed or made while it is being raised
-        self.incarnation = 0
-        self.roots: tuple[tuple[int, int], ...] = ()
-        self.attach()
-
-    def attach(self) -> None:
-        """Take the bus as it is now, also after it was lost.
-
-        Raises:
-            BusGone: there is none.
-        """
-        self._lost = None
-        self.incarnation, self.roots = self._call(p.ROOTS)
-
-    # --- configuration space ----------------------------------------------------------------------
-
-    def read(self, sbdf: int, offset: int, size: int) -> int:
-        """Read a register of 1, 2 or 4 bytes; all ones where nobody answers.
-
-        Raises:
-            InvalidOffset: see there.
-            AccessDenied: not everybody may read it.
-        """
-        check_access(offset, size)
-        with suppress(DeviceNotFound, BusGone):
-            return int(self._call(p.CONF_READ, sbdf, offset, size))
-        return p.all_ones(size)
-
-    def write(self, sbdf: int, offset: int, size: int, value: int) -> None:
-        """Write a register of 1, 2 or 4 bytes; dropped where nobody answers.
-
-        Raises:
-            InvalidOffset: see there.
-            AccessDenied: the bus is read-only.
-        """
-        check_access(offset, size)
-        with suppress(DeviceNotFound, BusGone):
-            self._call(p.CONF_WRITE, sbdf, offset, size, value & p.all_ones(size))
-
-    def scan(self) -> list[Found]:
-        """Every function of the bus."""
-        return scan(self, self.roots)
-
-    def capabilities(self, sbdf: int) -> list[FoundCapability]:
-        """See `capabilities` of scan.py."""
-        return capabilities(self, sbdf)
-
-    def bars(self, sbdf: int) -> list[FoundBar]:
-        """See `size_bars`; done again if the bus was replaced meanwhile."""
-        while True:
-            before = self.incarnation
-            found = size_bars(self, sbdf)
-            if self.incarnation == before:
-                return found
-
-    # --- interrupts -------------------------------------------------------------------------------
+        self._changing = threading.Lock()  # no port is closed or made while one is raised
+        super().__init__(channel, on_reset=on_reset, completion_timeout=completion_timeout)
 
     def enable_msi(self, sbdf: int, vectors: int = 1) -> list[EventChannel]:
         """Enable MSI: a port for each vector, readable when the device has raised it.
@@ -141,13 +53,14 @@ class PciBus:
         Raises:
             DeviceNotFound, NotImplementedOperation, OperationFailed, AccessDenied, BusGone.
         """
-        return self._open_ports(p.ENABLE_MSI, sbdf, size=vectors, value=self._guest.domid)
+        return self._open_ports(p.ENABLE_MSI, sbdf, vectors, vectors, self._guest.domid)
 
     def enable_msix(self, sbdf: int, entries: Sequence[int]) -> list[EventChannel]:
         """The same for these entries of the MSI-X table, 128 at most."""
         if len(entries) > p.MSIX_LIMIT:
             raise OperationFailed(f"{len(entries)} entries at once; {p.MSIX_LIMIT} are allowed")
-        return self._open_ports(p.ENABLE_MSIX, sbdf, value=[self._guest.domid, *entries])
+        argument = [self._guest.domid, *entries]
+        return self._open_ports(p.ENABLE_MSIX, sbdf, len(entries), 0, argument)
 
     def disable_msi(self, sbdf: int) -> None:
         """Disable MSI, and close its ports; they are closed whatever the back end says.
@@ -156,18 +69,16 @@ class PciBus:
             OperationFailed: it is not enabled; after a reset it is not.
         """
         self._close_ports(sbdf, p.ENABLE_MSI)
-        self._call(p.DISABLE_MSI, sbdf)
+        self.call(p.DISABLE_MSI, sbdf)
 
     def disable_msix(self, sbdf: int) -> None:
         """The same for MSI-X."""
         self._close_ports(sbdf, p.ENABLE_MSIX)
-        self._call(p.DISABLE_MSIX, sbdf)
-
-    # --- error recovery ---------------------------------------------------------------------------
+        self.call(p.DISABLE_MSIX, sbdf)
 
     def aer_listen(self) -> EventChannel:
         """The port that is readable when `aer_next` has something; again after a reset."""
-        (port,) = self._open_ports(p.AER_LISTEN, 0, value=self._guest.domid)
+        (port,) = self._open_ports(p.AER_LISTEN, 0, 1, 0, self._guest.domid)
         return port
 
     def aer_next(self) -> tuple[int, int] | None:
@@ -175,8 +86,13 @@ class PciBus:
 
         It is asked for until `aer_answer` answers it.
         """
-        step = self._call(p.AER_NEXT)
-        return None if step is None else (step[0], step[1])
+        step = self.call(p.AER_NEXT)
+        match step:
+            case None:
+                return None
+            case (int(operation), int(sbdf)):
+                return operation, sbdf
+        raise BadAnswer(f"a step of an error recovery is {step!r:.80}")
 
     def aer_answer(self, operation: int, sbdf: int, result: int) -> None:
         """What came of a step: an ERS_ number (see aer.py for what follows from it).
@@ -186,73 +102,33 @@ class PciBus:
         Raises:
             OperationFailed: that step was not asked for.
         """
-        self._call(p.AER_RESULT, sbdf, offset=operation, value=result)
-
-    # --- the end ----------------------------------------------------------------------------------
+        self.call(p.AER_RESULT, sbdf, offset=operation, argument=result)
 
     def close(self) -> None:
         """Disable what is enabled, and close every port. Idempotent; the channel stays."""
         for sbdf, operation in list(self._ports):
             self._undo(sbdf, operation)
 
-    def on_port_closed(self, port: int) -> None:
-        """The other end of a port has gone: make it readable, if it is one of ours."""
-        with self._closing:
+    def on_port_closed(self, port: int, epoch: int) -> None:
+        """The other end of a port has gone: make it readable, if it is one of ours.
+
+        ``epoch`` is the one that began by that; a port of the same number and of a later epoch is
+        another one.
+        """
+        with self._changing:
             for channels in self._ports.values():
                 for channel in channels:
-                    if channel.port == port:
+                    if channel.port == port and channel.epoch < epoch:
                         raise_event(channel.fileno())
 
-    # --- calls ------------------------------------------------------------------------------------
-
-    def _ask(self, body: p.Body) -> p.Answer:
-        answer: p.Answer = self._channel.call(body, timeout=self.completion_timeout)
-        return answer
-
-    def _call(
-        self, operation: int, sbdf: int = 0, offset: int = 0, size: int = 0, value: Any = 0
-    ) -> Any:
-        """The value of an answer; an error is raised."""
-        while self._lost is None:
-            body = (operation, self.incarnation, sbdf, offset, size, value)
-            try:
-                error, result = self._ask(body)
-            except (ChannelClosed, DeadlineExceeded) as gone:
-                self._on_silence(gone)
-                raise BusGone(str(gone)) from gone
-            except RemoteError as wrong:
-                raise OperationFailed(str(wrong)) from wrong
-            if error == SUCCESS:
-                return result
-            if error != StaleIncarnation.code:
-                raise BY_CODE.get(error, PciError)(result)
-            self._on_stale()
-        raise BusGone(self._lost)
-
-    def _on_silence(self, gone: Exception) -> None:
-        _log.warning("the bus does not answer: %s", gone)
-        if self._on_reset == "all-ones" or isinstance(gone, ChannelClosed):
-            self._lost = str(gone)
-
-    def _on_stale(self) -> None:
-        if self._on_reset == "all-ones":
-            self._lost = f"the bus of incarnation {self.incarnation} has died"
-            _log.warning("%s: it reads all ones until it is attached again", self._lost)
-            return
-        before = self.incarnation
-        self.attach()
-        _log.warning(
-            "the bus of incarnation %d has died: %d has its reset values", before, self.incarnation
-        )
-
     def _open_ports(
-        self, operation: int, sbdf: int, *, size: int = 0, value: Any = 0
+        self, operation: int, sbdf: int, count: int, size: int, argument: Any
     ) -> list[EventChannel]:
-        back, offered = self._call(operation, sbdf, 0, size, value)
+        back, offered = _offered(self.call(operation, sbdf, 0, size, argument), count)
         self._close_ports(sbdf, operation)  # those of an incarnation, or a life, before
         channels: list[EventChannel] = []
         try:
-            with self._closing:  # a port whose other end closes at once is one of ours already
+            with self._changing:  # a port whose other end closes at once is one of ours already
                 self._ports[sbdf, operation] = channels
                 for port, epoch in offered:
                     channels.append(self._guest.bind_interdomain(back, port, epoch))
@@ -266,13 +142,20 @@ class PciBus:
         self._close_ports(sbdf, operation)
         if operation in _DISABLE:
             with suppress(PciError):  # it may have been reset, or be gone
-                self._call(_DISABLE[operation], sbdf)
+                self.call(_DISABLE[operation], sbdf)
 
     def _close_ports(self, sbdf: int, operation: int) -> None:
-        with self._closing:
+        with self._changing:
             for channel in self._ports.pop((sbdf, operation), ()):
                 with suppress(HypervisorError):
                     self._guest.close_port(channel)
+
+
+def _offered(answer: Any, count: int) -> p.Ports:
+    match answer:
+        case (int(back), tuple(ports)) if len(ports) == count and p.are_pairs(ports):
+            return back, ports
+    raise BadAnswer(f"the ports of {count} interrupts are {answer!r:.80}")
 
 
 class _PortWatch(Actor):
@@ -285,7 +168,7 @@ class _PortWatch(Actor):
     def on_receive(self, message: Message) -> None:
         match message:
             case PortClosed():
-                self._bus.on_port_closed(message.port)
+                self._bus.on_port_closed(message.port, message.epoch)
             case News():
                 return
             case _:
@@ -307,7 +190,7 @@ def open_bus(
 
     Args:
         timeout: seconds to wait for the back end.
-        on_reset, completion_timeout: see the module's text, and `PciBus`.
+        on_reset, completion_timeout: see `ConfigAccess`.
 
     Raises:
         BusGone: there is no back end, or it does not answer in time.

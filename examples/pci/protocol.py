@@ -81,6 +81,11 @@ def refusal(error: PciError) -> Answer:
     return error.code, str(error)[:_TEXT_LIMIT]
 
 
+def are_pairs(values: tuple[Any, ...]) -> bool:
+    """Whether these are pairs of ints, as ROOTS and PORTS have them."""
+    return all(type(pair) is tuple and [*map(type, pair)] == [int, int] for pair in values)
+
+
 def sbdf_of(domain: int, bus: int, device: int, function: int) -> int:
     """The address of a function as one number."""
     return domain << 16 | bus << 8 | device << 3 | function

@@ -16,8 +16,9 @@ import pytest
 
 from examples.pci import capabilities as caps
 from examples.pci import regs
+from examples.pci.access import OnReset
 from examples.pci.emulated import EmulatedBus
-from examples.pci.front import OnReset, PciBus, open_bus
+from examples.pci.front import PciBus, open_bus
 from hypervisor import Machine
 
 ROOT = Path(__file__).parents[2]

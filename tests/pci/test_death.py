@@ -7,14 +7,17 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from examples.pci import devices, regs
 from examples.pci import protocol as p
-from examples.pci.errors import STALE, SUCCESS, BusGone, OperationFailed
-from examples.pci.front import OnReset, PciBus
+from examples.pci.access import ConfigAccess, OnReset
+from examples.pci.errors import STALE, SUCCESS, BadAnswer, BusGone, OperationFailed
+from examples.pci.front import PciBus
+from hypervisor import Machine
 from tests.block.helpers import freeze
 from tests.pci.helpers import LINE, NETWORK, STORAGE, emulated, kill, ring
 
@@ -178,10 +181,76 @@ class Replaced:
 @pytest.mark.parametrize("at", range(1, 30))
 def test_bars_are_sized_rightly_whenever_the_bus_is_replaced_meanwhile(at: int) -> None:
     channel: Any = Replaced(at)
-    guest: Any = None
-    bus = PciBus(channel, guest)
+    bus = ConfigAccess(channel)
     sizes = {bar.index: bar.size for bar in bus.bars(STORAGE)}
     assert sizes == {index: bar.size for index, bar in devices.STORAGE.bars.items()}
     for index, bar in devices.STORAGE.bars.items():
         low = bus.read(STORAGE, regs.BAR_0 + 4 * index, 4)
         assert low == bar.base & 0xFFFFFFFF | bar.flags
+
+
+class Answering:
+    """A channel to a back end that answers what it likes."""
+
+    def __init__(self, answers: Callable[[p.Body], Any]) -> None:
+        self.answers = answers
+
+    def call(self, body: p.Body, *, timeout: float) -> Any:
+        return self.answers(body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, 5, (), (0,), (0, "x"), (0, -1), (0, 0x1FF), (0, True), (-99, "no"), (-3, 5), ("0", 5)],
+)
+def test_an_answer_that_cannot_be_is_an_error_and_not_a_value(answer: Any) -> None:
+    channel: Any = Answering(
+        lambda body: answer if body[0] == p.CONF_READ else (SUCCESS, (1, ((0, 0),)))
+    )
+    bus = ConfigAccess(channel)
+    with pytest.raises(BadAnswer):
+        bus.read(NETWORK, 0, 1)
+
+
+@pytest.mark.parametrize("roots", [None, (1,), (1, 2), (1, (2,)), (1, ((2,),)), (1, (("a", 0),))])
+def test_roots_that_cannot_be_are_an_error(roots: Any) -> None:
+    channel: Any = Answering(lambda _: (SUCCESS, roots))
+    with pytest.raises(BadAnswer, match="roots"):
+        ConfigAccess(channel)
+
+
+@pytest.mark.parametrize("ports", [None, (1, ()), (1, ((1, 2), (3, 4))), (1, ((1, "x"),))])
+def test_ports_that_cannot_be_are_an_error(ports: Any) -> None:
+    channel: Any = Answering(
+        lambda body: (SUCCESS, ports if body[0] == p.ENABLE_MSI else (1, ((0, 0),)))
+    )
+    with Machine() as machine, pytest.raises(BadAnswer, match="the ports of 1 interrupts"):
+        PciBus(channel, machine.guest).enable_msi(NETWORK)
+
+
+def test_a_port_that_is_not_there_to_be_bound_is_an_error_and_the_interrupt_is_disabled() -> None:
+    asked = []
+
+    def answers(body: p.Body) -> Any:
+        asked.append(body[0])
+        return SUCCESS, (1, ((0, 0),)) if body[0] == p.ROOTS else (77, ((1, 1),))
+
+    channel: Any = Answering(answers)
+    with Machine() as machine:
+        bus = PciBus(channel, machine.guest)
+        with pytest.raises(OperationFailed, match="cannot be bound"):
+            bus.enable_msi(NETWORK)
+    assert asked == [p.ROOTS, p.ENABLE_MSI, p.DISABLE_MSI]
+
+
+def test_a_bus_that_dies_again_and_again_under_one_access_is_given_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    channel: Any = Answering(
+        lambda body: (SUCCESS, (1, ((0, 0),))) if body[0] == p.ROOTS else (STALE, "it has died")
+    )
+    bus = ConfigAccess(channel)
+    assert bus.read(NETWORK, 0, 2) == 0xFFFF
+    with pytest.raises(BusGone, match="8 buses in a row"):
+        bus.call(p.AER_NEXT)
+    assert len(reasons(caplog)) == 16
