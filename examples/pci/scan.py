@@ -134,7 +134,7 @@ def _on_bus(config: Config, domain: int, bus: int) -> Iterator[Found]:
                     break
                 continue
             header = config.read(sbdf, regs.HEADER_TYPE, 1)
-            if number == 0 and header & regs.MULTI_FUNCTION:
+            if header & regs.MULTI_FUNCTION:
                 functions = 8
             kind = config.read(sbdf, regs.CLASS_REVISION, 4)
             yield Found(

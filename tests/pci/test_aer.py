@@ -56,6 +56,13 @@ def test_one_function_is_recovered_after_the_other_and_each_once() -> None:
     assert recovery.next() == (DETECTED, B)
 
 
+def test_an_error_that_was_fatal_stays_so_when_a_lesser_one_follows() -> None:
+    recovery = Recovery()
+    recovery.report(A, fatal=True)
+    recovery.report(A, fatal=False)
+    assert recovery.answer(DETECTED, A, p.ERS_CAN_RECOVER) == A
+
+
 def test_an_answer_that_nobody_asked_for_changes_nothing() -> None:
     recovery = Recovery()
     with pytest.raises(OperationFailed):

@@ -8,16 +8,18 @@ import select
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from examples.pci import devices, regs
 from examples.pci import protocol as p
 from examples.pci.access import ConfigAccess, OnReset
+from examples.pci.emulated import EmulatedBus
 from examples.pci.errors import STALE, SUCCESS, BadAnswer, BusGone, OperationFailed
-from examples.pci.front import PciBus
-from hypervisor import Machine
+from examples.pci.front import PciBus, open_bus
+from examples.pci.runner import OwnedPorts
+from hypervisor import Machine, StalePort
 from tests.block.helpers import freeze
 from tests.pci.helpers import LINE, NETWORK, STORAGE, emulated, kill, ring
 
@@ -140,7 +142,30 @@ def test_a_bus_that_is_given_up_is_all_ones_with_a_reason(
             bus.attach()
 
 
-def test_a_crash_on_a_thread_leaves_no_port_behind() -> None:
+class Recording(EmulatedBus):
+    """Shows the test the ports that it is given."""
+
+    given: ClassVar[list[OwnedPorts]] = []
+
+    def on_start(self, ports: OwnedPorts) -> None:
+        super().on_start(ports)
+        self.given.append(ports)
+
+
+def test_a_crash_on_a_thread_closes_every_port() -> None:
+    with Machine() as machine:
+        machine.start("pci", Recording, placement="thread")
+        with open_bus(machine, "pci") as bus:
+            (ports,) = Recording.given
+            (mine,) = ports.open(0, 1)
+            machine.kill("pci")
+            assert bus.read(NETWORK, regs.VENDOR_ID, 2) == 0x1B36
+            with pytest.raises(StalePort):
+                mine.send()
+    Recording.given.clear()
+
+
+def test_a_crash_on_a_thread_is_a_reset_like_any_other() -> None:
     with emulated("thread") as (machine, bus):
         before = bus.incarnation
         ports = bus.enable_msi(NETWORK, 4)

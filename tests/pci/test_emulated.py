@@ -193,6 +193,22 @@ def test_a_back_end_that_may_have_no_more_ports_enables_nothing() -> None:
             assert taken(bus.enable_msix(STORAGE, range(8))) == [True] * 8
 
 
+def test_listening_again_and_again_costs_one_port() -> None:
+    with Machine(port_quota=4) as machine:
+        machine.start("pci", EmulatedBus, placement="thread")
+        with open_bus(machine, "pci") as bus:
+            for _ in range(10):
+                bus.aer_listen()
+
+
+def test_a_bus_may_be_opened_again_in_the_same_machine() -> None:
+    with Machine() as machine:
+        machine.start("pci", EmulatedBus, placement="thread")
+        for _ in range(2):
+            with open_bus(machine, "pci") as bus:
+                assert taken(bus.enable_msi(NETWORK)) == [True]
+
+
 def test_a_bus_that_is_opened_again_finds_its_interrupts_disabled(bus: PciBus) -> None:
     bus.enable_msi(NETWORK)
     bus.enable_msix(STORAGE, [3])
