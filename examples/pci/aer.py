@@ -52,8 +52,8 @@ class Recovery:
             return None
         return self._step, next(iter(self._waiting))
 
-    def answer(self, operation: int, sbdf: int, result: int) -> int | None:
-        """The driver's answer to a step. Returns the function (sbdf) that is to be reset now.
+    def answer(self, operation: int, sbdf: int, result: int) -> bool:
+        """The driver's answer to a step. True: the function is to be reset now.
 
         Raises:
             OperationFailed: that was not asked.
@@ -65,6 +65,6 @@ class Recovery:
         if step is None:
             del self._waiting[sbdf]
             self._step = p.AER_DETECTED
-            return None
+            return False
         self._step = step
-        return sbdf if step == p.AER_SLOT_RESET else None
+        return step == p.AER_SLOT_RESET

@@ -40,7 +40,7 @@ class EmulatedBus(BackEnd):
         self._ports = ports
         self._bus = make_bus()
         self._recovery = Recovery()
-        self._vectors: dict[int, dict[int, EventChannel]] = {}  # by sbdf
+        self._vectors: dict[Function, dict[int, EventChannel]] = {}  # an address may change
         self._listener: EventChannel | None = None
         self._operations: dict[int, Callable[[int, int, int, Any], Any]] = {
             p.CONF_READ: self._read,
@@ -76,10 +76,11 @@ class EmulatedBus(BackEnd):
         return self._bus.function(sbdf).read(offset, size)
 
     def _write(self, sbdf: int, offset: int, size: int, value: int) -> None:
-        for effect in self._bus.function(sbdf).write(offset, size, value):
+        function = self._bus.function(sbdf)
+        for effect in function.write(offset, size, value):
             match effect:
                 case Signal(vector):
-                    self._vectors[sbdf][vector].send()
+                    self._vectors[function][vector].send()
                 case ErrorReported(fatal):
                     if self._recovery.report(sbdf, fatal=fatal):
                         self._call_listener()
@@ -87,15 +88,15 @@ class EmulatedBus(BackEnd):
     def _enable_msi(self, sbdf: int, _offset: int, count: int, remote: int) -> p.Ports:
         function = self._bus.function(sbdf)
         function.interrupts.enable_msi(count)
-        return self._make_ports(sbdf, function, remote)
+        return self._make_ports(function, remote)
 
     def _enable_msix(self, sbdf: int, _offset: int, _size: int, value: Sequence[int]) -> p.Ports:
         remote, *entries = value
         function = self._bus.function(sbdf)
         function.interrupts.enable_msix(entries)
-        return self._make_ports(sbdf, function, remote)
+        return self._make_ports(function, remote)
 
-    def _make_ports(self, sbdf: int, function: Function, remote: int) -> p.Ports:
+    def _make_ports(self, function: Function, remote: int) -> p.Ports:
         interrupts = function.interrupts
         try:
             channels = self._open(remote, len(interrupts.vectors))
@@ -103,16 +104,17 @@ class EmulatedBus(BackEnd):
             assert interrupts.kind is not None
             interrupts.disable(interrupts.kind)
             raise
-        self._vectors[sbdf] = dict(zip(interrupts.vectors, channels, strict=True))
+        self._vectors[function] = dict(zip(interrupts.vectors, channels, strict=True))
         return self._offer(channels)
 
     def _disable(self, sbdf: int, kind: int) -> None:
-        if not self._bus.function(sbdf).interrupts.disable(kind):
+        function = self._bus.function(sbdf)
+        if not function.interrupts.disable(kind):
             raise OperationFailed("it is not enabled")
-        self._close_vectors(sbdf)
+        self._close_vectors(function)
 
-    def _close_vectors(self, sbdf: int) -> None:
-        self._ports.close(self._vectors.pop(sbdf, {}).values())
+    def _close_vectors(self, function: Function) -> None:
+        self._ports.close(self._vectors.pop(function, {}).values())
 
     def _listen(self, _sbdf: int, _offset: int, _size: int, remote: int) -> p.Ports:
         (listener,) = self._open(remote, 1)
@@ -122,10 +124,10 @@ class EmulatedBus(BackEnd):
         return self._offer([listener])
 
     def _result(self, sbdf: int, operation: int, _size: int, result: int) -> None:
-        reset = self._recovery.answer(operation, sbdf, result)
-        if reset is not None:
-            self._bus.function(reset).reset()
-            self._close_vectors(reset)
+        function = self._bus.function(sbdf)
+        if self._recovery.answer(operation, sbdf, result):
+            function.reset()
+            self._close_vectors(function)
         if self._recovery.next() is not None:
             self._call_listener()
 

@@ -43,7 +43,7 @@ def test_a_recovery_goes_its_way(fatal: bool, steps: list[tuple[int, int]], rese
         assert recovery.next() == (operation, A) == recovery.next()
         resets.append(recovery.answer(operation, A, result))
     assert recovery.next() is None
-    assert [sbdf for sbdf in resets if sbdf is not None] == [A] * reset
+    assert resets.count(True) == reset
 
 
 def test_one_function_is_recovered_after_the_other_and_each_once() -> None:
@@ -51,7 +51,7 @@ def test_one_function_is_recovered_after_the_other_and_each_once() -> None:
     assert recovery.report(A, fatal=False)
     assert recovery.report(B, fatal=False)
     assert not recovery.report(A, fatal=True)
-    assert recovery.answer(DETECTED, A, p.ERS_CAN_RECOVER) == A
+    assert recovery.answer(DETECTED, A, p.ERS_CAN_RECOVER)
     recovery.answer(RESET, A, p.ERS_DISCONNECT)
     assert recovery.next() == (DETECTED, B)
 
@@ -60,7 +60,7 @@ def test_an_error_that_was_fatal_stays_so_when_a_lesser_one_follows() -> None:
     recovery = Recovery()
     recovery.report(A, fatal=True)
     recovery.report(A, fatal=False)
-    assert recovery.answer(DETECTED, A, p.ERS_CAN_RECOVER) == A
+    assert recovery.answer(DETECTED, A, p.ERS_CAN_RECOVER)
 
 
 def test_an_answer_that_nobody_asked_for_changes_nothing() -> None:
@@ -84,6 +84,6 @@ def test_every_recovery_ends_after_four_answers_and_resets_once_at_most(
     for result in results:
         step = recovery.next()
         if step is not None:
-            resets += recovery.answer(*step, result) is not None
+            resets += recovery.answer(*step, result)
     assert recovery.next() is None
     assert resets <= 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from examples.pci import capabilities as caps
-from examples.pci import devices
+from examples.pci import devices, regs
 from examples.pci import protocol as p
 from examples.pci.emulated import EmulatedBus
 from examples.pci.errors import (
@@ -152,6 +152,17 @@ def test_two_functions_have_interrupts_of_their_own(bus: PciBus) -> None:
     assert taken(first + second) == [False, True]
 
 
+def test_an_interrupt_stays_a_devices_when_the_number_of_its_bus_changes(bus: PciBus) -> None:
+    (port,) = bus.enable_msi(STORAGE)
+    taken([port])
+    bus.write(0x10, regs.SECONDARY_BUS, 1, 7)
+    ring(bus, 0x700, 0)
+    assert taken([port]) == [True]
+    bus.disable_msi(0x700)
+    ring(bus, 0x700, 0)
+    assert taken(bus.enable_msi(0x700)) == [True]
+
+
 def test_disabling_closes_the_ports_and_enabling_again_makes_new_ones(bus: PciBus) -> None:
     (port,) = bus.enable_msi(NETWORK)
     bus.disable_msi(NETWORK)
@@ -207,6 +218,7 @@ def test_a_bus_may_be_opened_again_in_the_same_machine() -> None:
         for _ in range(2):
             with open_bus(machine, "pci") as bus:
                 assert taken(bus.enable_msi(NETWORK)) == [True]
+            assert machine.system.whereis("pci-ports") is None
 
 
 def test_a_bus_that_is_opened_again_finds_its_interrupts_disabled(bus: PciBus) -> None:
