@@ -19,7 +19,7 @@ from examples.pci.emulated import EmulatedBus
 from examples.pci.errors import STALE, SUCCESS, BadAnswer, BusGone, OperationFailed
 from examples.pci.front import PciBus, open_bus
 from examples.pci.runner import OwnedPorts
-from hypervisor import Machine, StalePort
+from hypervisor import EventChannel, Machine, StalePort
 from tests.block.helpers import freeze
 from tests.pci.helpers import LINE, NETWORK, STORAGE, emulated, kill, ring
 
@@ -31,6 +31,13 @@ def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
         for record in caplog.records
         if record.name == "examples.pci" and record.levelno == logging.WARNING
     ]
+
+
+def until_readable(port: EventChannel) -> None:
+    """Sleep until the port has an event."""
+    poller = select.poll()
+    poller.register(port.fileno(), select.POLLIN)
+    assert poller.poll()
 
 
 def test_the_next_access_is_done_on_the_new_bus_and_says_so_once(
@@ -89,9 +96,7 @@ def test_who_sleeps_on_an_interrupt_is_woken_when_the_back_end_dies() -> None:
             assert port.consume()
         kill(machine)
         for port in ports:
-            poller = select.poll()
-            poller.register(port.fileno(), select.POLLIN)
-            assert poller.poll()  # until it is readable
+            until_readable(port)
         before = bus.incarnation
         again = bus.enable_msi(NETWORK, 2)
         assert bus.incarnation != before
@@ -158,8 +163,10 @@ def test_a_crash_on_a_thread_closes_every_port() -> None:
         with open_bus(machine, "pci") as bus:
             (ports,) = Recording.given
             (mine,) = ports.open(0, 1)
+            told = bus.aer_listen()
+            told.consume()
             machine.kill("pci")
-            assert bus.read(NETWORK, regs.VENDOR_ID, 2) == 0x1B36
+            until_readable(told)
             with pytest.raises(StalePort):
                 mine.send()
     Recording.given.clear()
@@ -173,9 +180,7 @@ def test_a_crash_on_a_thread_is_a_reset_like_any_other() -> None:
         for port in ports:
             port.consume()
         machine.kill("pci")
-        poller = select.poll()
-        poller.register(ports[0].fileno(), select.POLLIN)
-        assert poller.poll()
+        until_readable(ports[0])
         assert bus.read(NETWORK, regs.VENDOR_ID, 2) == 0x1B36
         assert bus.incarnation != before
 
