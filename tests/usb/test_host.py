@@ -192,7 +192,7 @@ def test_a_device_that_is_given_up_is_disconnected_and_its_urbs_end() -> None:
         port.transfer(0x81, 8)
         waiting = Urb("w", 0x81, c9.INTERRUPT, 8)
         port.host.submit(waiting)
-        port.machine.stop("usb")
+        port.machine.shutdown("usb")
         assert isinstance(port.until(Disconnected), Disconnected)
         port.until(Giveback, waiting)
         assert waiting.status == p.SHUTDOWN

@@ -247,7 +247,7 @@ def test_a_device_that_is_given_up_closes_its_client_alone(
         with served.client("1-1") as keyboard, served.client("1-2") as line:
             keyboard.transfer(1, 8)
             number = keyboard.submit(1, 8)
-            served.machine.stop("usb1")
+            served.machine.shutdown("usb1")
             answered, end = keyboard.ret()
             assert isinstance(end, Ended)
             assert (answered, end.status) == (number, p.SHUTDOWN)
