@@ -1,7 +1,7 @@
 """Accesses to configuration space as calls, and what the death of the bus means for them.
 
-An access is a call (`_ask` is the only place that makes one) and ends in bounded time: with an
-answer, or, like on real hardware when nobody answers, with all ones for a read and nothing for a
+An access is a polled call (`_ask` is the only place that makes one) and ends in bounded time: with
+an answer, or, like on real hardware when nobody answers, with all ones for a read and nothing for a
 write, and a logged reason. Whether a write that was not answered in time was done is not known.
 
 When the back end has died, its successor's registers have their reset values, and it refuses what
@@ -35,7 +35,7 @@ from examples.pci.errors import (
 )
 from examples.pci.scan import Found, FoundBar, FoundCapability, capabilities, scan, size_bars
 from examples.pci.space import check_access
-from transport import ChannelClosed, DeadlineExceeded, FrontEnd, RemoteError
+from transport import ChannelClosed, DeadlineExceeded, FrontEnd, OnLoss, RemoteError
 
 _log = logging.getLogger("examples.pci")
 
@@ -158,7 +158,10 @@ class ConfigAccess:
         raise BusGone(f"{_ATTEMPTS} buses in a row have died under one access")
 
     def _ask(self, body: p.Body) -> Any:
-        return self._channel.call(body, timeout=self.completion_timeout)
+        # Another incarnation refuses what was meant for this one, so nothing is done twice.
+        return self._channel.call(
+            body, timeout=self.completion_timeout, wait="poll", on_loss=OnLoss.REISSUE
+        )
 
     def _on_silence(self, gone: Exception) -> None:
         _log.warning("the bus does not answer: %s", gone)

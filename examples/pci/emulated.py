@@ -30,11 +30,15 @@ from examples.pci.runner import OwnedPorts
 from hypervisor import EventChannel, HypercallError
 from transport import BackEnd, Request
 
+SPIN = 0.001
+"""Seconds that a bus looks for the next access; they come in runs, and each is short."""
+
 
 class EmulatedBus(BackEnd):
     """Serves the bus of devices.py; start arguments: none."""
 
     runner = "examples.pci.runner:PortsActor"
+    spin = SPIN
 
     def on_start(self, ports: OwnedPorts) -> None:
         self._ports = ports

@@ -18,6 +18,7 @@ import os
 import re
 
 from examples.pci import protocol as p
+from examples.pci.emulated import SPIN
 from examples.pci.errors import (
     SUCCESS,
     AccessDenied,
@@ -49,6 +50,8 @@ class HostBus(BackEnd):
     def on_stop(self) -> None:
         for sbdf in list(self._files):
             self._close(sbdf)
+
+    spin = SPIN
 
     def is_idempotent(self, body: p.Body) -> bool:
         """Whether a request may be executed again after a crash of the back end."""

@@ -21,6 +21,7 @@ from transport import (
     ChannelFull,
     Completion,
     FrontEnd,
+    OnLoss,
     TransportError,
 )
 
@@ -121,7 +122,8 @@ class Host:
         try:
             if buffer is not None and send.data:
                 buffer.view[:] = send.data
-            self._channel.submit(send.body, buffer, send)
+            # Another incarnation refuses what was meant for this one, so nothing is done twice.
+            self._channel.submit(send.body, buffer, send, on_loss=OnLoss.REISSUE)
         except TransportError:
             if buffer is not None:
                 buffer.release()
