@@ -54,7 +54,9 @@ from hypervisor.store import Snapshot
 from hypervisor.store_client import StoreClient, StoreOperations, StoreTransaction
 from hypervisor.store_errors import Compacted, StoreError
 from hypervisor.store_log import Seen
+from hypervisor.store_quota import Quota as StoreQuota
 from hypervisor.store_watch import Follower, StoreChanged, Watch, WatchEvent
+from hypervisor.vitals import Usage
 from hypervisor.xenbus import XenbusState
 
 __all__ = [
@@ -116,6 +118,7 @@ __all__ = [
     "StoreClient",
     "StoreError",
     "StoreOperations",
+    "StoreQuota",
     "StoreTransaction",
     "Transferred",
     "UnixListener",

@@ -1,9 +1,11 @@
 """The machine's end of a process domain's hypercall socket.
 
 It never waits. What does not fit into the socket is refused (BlockingIOError: the domain does not
-read), unless it is to be held: for a domain that is paused, which cannot read. Then it is kept here
-in order, up to ``MOST_HELD`` messages, together with all that is said after it, and `flush` goes on
-with it when the socket is writable again.
+read), unless it is to be held: for a domain that is paused, which cannot read, or because a peer
+can cause it as often as he likes (nobody shall be taken for hung for what others do). Then it is
+kept here in order, up to ``MOST_HELD`` messages, together with all that is said after it, and
+`flush` goes on with it when the socket is writable again. What is held already is not held twice:
+events coalesce.
 
 What is said to a dead domain is dropped: its pidfd tells of the death.
 """
@@ -67,6 +69,8 @@ class HypercallEnd:
                     raise
             else:
                 return
+        if message in self._held:
+            return
         if len(self._held) >= MOST_HELD:
             raise BlockingIOError(f"{MOST_HELD} messages wait for it already")
         self._held.append(message)

@@ -42,6 +42,7 @@ from hypervisor.simulated_domain import SimulatedDomain
 from hypervisor.simulated_guest import ControlGuest
 from hypervisor.store_actor import StoreActor
 from hypervisor.store_door import ProcessDoor, open_here
+from hypervisor.store_quota import Quota as StoreQuota
 from hypervisor.store_socket import StoreSocket
 from hypervisor.toolstack import Toolstack, not_a_process
 from hypervisor.vitals import usage_of
@@ -67,6 +68,7 @@ class Machine:
         grant_quota: what each of them may have of memory, grants and mappings; None: `GrantQuota`'s
             own values. One that holds too much of what was revoked, and has not let go after
             ``watchdog`` seconds, is killed.
+        store_quota: what each of them may have in the store; None: xenstored's own values.
         store_socket: where to serve the machine's store to xenstore-utils and other clients of
             the XenStore protocol; whoever may open it (the user alone) is domain 0 there.
         system: to run in, instead of a real one of its own; the machine stops it at its end. In one
@@ -93,6 +95,7 @@ class Machine:
         spares: int = 2,
         port_quota: int = 4096,
         grant_quota: GrantQuota | None = None,
+        store_quota: StoreQuota | None = None,
         store_socket: str | os.PathLike[str] | None = None,
         system: System | None = None,
     ) -> None:
@@ -104,7 +107,7 @@ class Machine:
         if simulation is not None and store_socket is not None:
             raise HypervisorError("a simulated machine has no store socket: it has no outside")
         try:
-            self._store = store = self.system.start(StoreActor, name="store")
+            self._store = store = self.system.start(StoreActor, store_quota, name="store")
             if store_socket is not None:
                 self._listen(store, os.fspath(store_socket))
             self.store = open_here(store, CONTROL_DOMAIN, self.system.start)

@@ -361,7 +361,7 @@ class ProcessDomain(DomainActor):
 
     def _send(self, message: Message) -> None:
         try:
-            self._end.send(message, hold=self._paused)
+            self._end.send(message, hold=self._paused or isinstance(message, hc.LastMappingGone))
         except BlockingIOError:  # nobody waits for a domain that does not read
             self.exit(ExitReason("error", "DomainHung", "it does not read its hypercall socket"))
             return
