@@ -9,6 +9,7 @@ Every failure is one line on standard error.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -59,8 +60,9 @@ def serve(options: argparse.Namespace) -> int:
         with _listen(*options.tcp) as listener, Machine(intensity=10, period=5) as machine:
             host, port = listener.getsockname()[:2]
             name = f"xenidc on {socket.gethostname()}"
-            args = (Fd(os.dup(listener.fileno())), password, name, width, height)
-            machine.start("display", Display, *args, placement=options.placement)
+            with contextlib.closing(Fd(os.dup(listener.fileno()))) as shared:
+                args = (shared, password, name, width, height)
+                machine.start("display", Display, *args, placement=options.placement)
             machine.start(
                 "card",
                 TestCard,
