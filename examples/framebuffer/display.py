@@ -201,6 +201,8 @@ class Display(Actor):
 
     def _drop(self, viewer: Viewer, reason: str) -> None:
         _log.warning("viewer %d is disconnected: %s", viewer.number, reason)
+        if not viewer.closed:
+            viewer.abort()
         self._forget(viewer)
 
     def _forget(self, viewer: Viewer) -> None:

@@ -9,6 +9,7 @@ A new pixel format or encoding counts from the next update on: one that has begu
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Final
 
@@ -174,6 +175,10 @@ class Viewer:
                 return
             self.sent += count
             self._out = self._out[count:]
+
+    def abort(self) -> None:
+        """Have the kernel forget what it still has to send, too: nobody may ever read it."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close(self) -> None:
         """Close the socket at once. Idempotent."""

@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -107,10 +107,23 @@ class Shown:
     """A machine with a display and a painter."""
 
     machine: Machine
-    port: int
+    listener: socket.socket
+    password: bytes | None
+    size: tuple[int, int]
+    placement: str
 
-    def viewer(self, **options: object) -> Viewer:
-        return Viewer(self.port, **options)  # type: ignore[arg-type]
+    @property
+    def port(self) -> int:
+        return int(self.listener.getsockname()[1])
+
+    def show(self) -> None:
+        """Start the display."""
+        with contextlib.closing(Fd(os.dup(self.listener.fileno()))) as fd:
+            args = (fd, self.password, "test", *self.size)
+            self.machine.start("display", Display, *args, placement=self.placement)
+
+    def viewer(self, **options: Any) -> Viewer:
+        return Viewer(self.port, **options)
 
 
 @contextlib.contextmanager
@@ -128,11 +141,10 @@ def shown(
         socket.create_server(("127.0.0.1", 0)) as listener,
         Machine(intensity=10, spares=placement == "process") as machine,
     ):
-        with contextlib.closing(Fd(os.dup(listener.fileno()))) as fd:
-            machine.start("display", Display, fd, password, "test", *size, placement=placement)
+        found = Shown(machine, listener, password, size, placement)
+        found.show()
         if drawing:
             machine.start("painter", Painter, *size, depth, placement=placement)
-        found = Shown(machine, listener.getsockname()[1])
         if drawing and seen:
             with found.viewer(password=password) as viewer:
                 viewer.until(drawn("", *size, depth))
@@ -167,7 +179,7 @@ class Viewer:
         self.file = self.socket.makefile("rb")
         try:
             if handshake:
-                self._handshake(version, password)
+                self.handshake(version, password)
                 self.set_encodings(*encodings)
             if wanted is not None:
                 self.set_format(wanted)
@@ -182,7 +194,7 @@ class Viewer:
         self.file.close()
         self.socket.close()
 
-    def _handshake(self, version: int, password: bytes | None) -> None:
+    def handshake(self, version: int = 8, password: bytes | None = None) -> None:
         assert self.read(12) == b"RFB 003.008\n"
         self.socket.sendall(b"RFB 003.00%d\n" % version)
         kind = 1 if password is None else 2
