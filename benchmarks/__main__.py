@@ -8,9 +8,9 @@ import os
 import platform
 import sys
 
-from benchmarks import actors, event_channels, nbd, recovery, round_trip
+from benchmarks import actors, event_channels, framebuffer, nbd, recovery, round_trip
 
-PARTS = ("actors", "event-channels", "round-trip", "nbd", "recovery")
+PARTS = ("actors", "event-channels", "round-trip", "nbd", "recovery", "framebuffer")
 
 
 def main(argv: list[str]) -> int:
@@ -36,6 +36,8 @@ def main(argv: list[str]) -> int:
         nbd.run(options.rounds, options.seconds)
     if "recovery" in parts:
         recovery.run(options.rounds)
+    if "framebuffer" in parts:
+        framebuffer.run(options.rounds)
     return 0
 
 

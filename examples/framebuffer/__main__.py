@@ -91,7 +91,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=32)
     except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        number = error.errno or 0
+        text = os.strerror(number) if number > 0 else error.strerror  # a name that nobody knows
+        raise OSError(f"cannot listen on {host}:{port}: {text}") from error
 
 
 def _password(path: str) -> bytes:

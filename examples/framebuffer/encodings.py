@@ -32,9 +32,7 @@ class Encoders:
     def __init__(self) -> None:
         self._streams: dict[str, zlib._Compress] = {}
 
-    def encode(
-        self, encoding: int, ours: npt.NDArray[np.uint32], converter: Converter
-    ) -> bytes:
+    def encode(self, encoding: int, ours: npt.NDArray[np.uint32], converter: Converter) -> bytes:
         """The body of a rectangle in one of the encodings that are `KNOWN`."""
         values: Values = converter.values(ours)
         if encoding == rfb.HEXTILE:

@@ -20,7 +20,12 @@ _ROWS: Final = {  # the code of the first key of a row -> the row, and the row w
 }
 
 KEYCODES: Final[dict[int, int]] = {
-    **{ord(a): first + n for first, rows in _ROWS.items() for row in rows for n, a in enumerate(row)},
+    **{
+        ord(a): first + n
+        for first, rows in _ROWS.items()
+        for row in rows
+        for n, a in enumerate(row)
+    },
     **{0xFFBE + n: 59 + n for n in range(10)},  # F1 to F10
     0xFFC8: 87,  # F11
     0xFFC9: 88,  # F12

@@ -2,8 +2,7 @@
 
 What a viewer may make us remember is bounded: a message is collected until it is whole, and none
 may be longer than its limit. A text for the clipboard is skipped as it comes, since nobody here
-has a clipboard; it has a limit all the same, because a length that is meant to overflow something is
-not to be humoured.
+has a clipboard; it has a limit all the same, because whoever says 4 GiB means no clipboard.
 
 Specification: rfbproto.rst, "Client to Server Messages".
 """
@@ -13,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from examples.framebuffer import rfb
 from examples.framebuffer.damage import Rect
@@ -120,16 +119,17 @@ class Parser:
                 yield message
 
 
-def _message(kind: int, fields: tuple[int, ...] | tuple[bytes]) -> ClientMessage | None:
-    match kind, fields:
-        case rfb.SET_PIXEL_FORMAT, (bytes(data),):
-            return SetPixelFormat(PixelFormat.parse(data))
-        case rfb.SET_ENCODINGS, _:
-            return SetEncodings(tuple(map(int, fields)))
-        case rfb.FRAMEBUFFER_UPDATE_REQUEST, (int(incremental), int(x), int(y), int(w), int(h)):
-            return UpdateRequest(bool(incremental), Rect(x, y, w, h))
-        case rfb.KEY_EVENT, (int(down), int(keysym)):
-            return KeyEvent(bool(down), keysym)
-        case rfb.POINTER_EVENT, (int(buttons), int(x), int(y)):
-            return PointerEvent(buttons, x, y)
+def _message(kind: int, fields: tuple[Any, ...]) -> ClientMessage | None:
+    """The message of these fields; None for a text, of which nothing is kept."""
+    match kind:
+        case rfb.SET_PIXEL_FORMAT:
+            return SetPixelFormat(PixelFormat.parse(*fields))
+        case rfb.SET_ENCODINGS:
+            return SetEncodings(fields)
+        case rfb.FRAMEBUFFER_UPDATE_REQUEST:
+            return UpdateRequest(bool(fields[0]), Rect(*fields[1:]))
+        case rfb.KEY_EVENT:
+            return KeyEvent(bool(fields[0]), fields[1])
+        case rfb.POINTER_EVENT:
+            return PointerEvent(*fields)
     return None

@@ -1,8 +1,9 @@
 """Pixels as a viewer wants them: its pixel format, and the way there from ours. Pure.
 
-Ours are 32 bits, 0x00RRGGBB, in the machine's order (XRGB8888). A viewer's *value* is a number of 8, 16 or 32
-bits; `Converter.values` makes them, with the machine's byte order, so that encoders can compare
-them. Bytes come last: `pixels` (PIXEL), `cpixels` (CPIXEL, ZRLE's), `tpixels` (TPIXEL, Tight's).
+Ours are 32 bits, 0x00RRGGBB, in the machine's order (XRGB8888). A viewer's *value* is a number of
+8, 16 or 32 bits; `Converter.values` makes them, with the machine's byte order, so that encoders can
+compare them. Bytes come last: `pixels` (PIXEL), `cpixels` (CPIXEL, ZRLE's), `tpixels` (TPIXEL,
+Tight's).
 
 An intensity c of 0 to 255 becomes (c * max + 127) // 255, the nearest one that the format has.
 
@@ -137,7 +138,7 @@ class Converter:
         if self._native:
             return ours & np.uint32(0xFFFFFF)
         red, green, blue = self._tables
-        mixed = red[ours >> 16 & 0xFF] | green[ours >> 8 & 0xFF] | blue[ours & 0xFF]
+        mixed: Values = red[ours >> 16 & 0xFF] | green[ours >> 8 & 0xFF] | blue[ours & 0xFF]
         return mixed.astype(self._type)
 
     def pixels(self, values: Values) -> Octets:

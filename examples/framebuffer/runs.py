@@ -35,7 +35,7 @@ def runs_by_row(tile: Values) -> Runs:
 
 
 def packed(indices: npt.NDArray[np.uint8], bits: int) -> bytes:
-    """Rows of palette indices, so many bits each, the leftmost one highest; rows are whole bytes."""
+    """Rows of palette indices, so many bits each, the leftmost highest; rows are whole bytes."""
     if bits == 8:
         return indices.tobytes()
     if bits == 1:

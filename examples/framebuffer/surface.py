@@ -45,7 +45,7 @@ _TYPES: Final = {32: np.uint32, 16: np.uint16}
 
 
 class Mode(NamedTuple):
-    """How the pixels lie: sizes in pixels, ``stride`` and ``offset`` in bytes, ``depth`` in bits."""
+    """How pixels lie: sizes in pixels, ``stride`` and ``offset`` in bytes, ``depth`` in bits."""
 
     width: int
     height: int
@@ -166,8 +166,10 @@ class Picture:
         Raises:
             RemoteProtocolError: it is not a mode of this surface.
         """
+        if self._kept:
+            return False
         generation = self._words[_GENERATION]
-        if self._kept or generation == self._generation or generation % 2:
+        if generation == self._generation or generation % 2:
             return False
         mode = Mode(*self._words[_WIDTH:_SEQUENCE])
         if self._words[_GENERATION] != generation:
@@ -210,4 +212,4 @@ def _as_xrgb(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
     wide = pixels.astype(np.uint32)
     red, green, blue = wide >> 11, wide >> 5 & 0x3F, wide & 0x1F
     red, green, blue = red << 3 | red >> 2, green << 2 | green >> 4, blue << 3 | blue >> 2
-    return red << 16 | green << 8 | blue
+    return (red << 16 | green << 8 | blue).astype(np.uint32)

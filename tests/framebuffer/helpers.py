@@ -48,7 +48,8 @@ class Painter(Drawer):
         canvas.fill(mode.whole, 0x203040)
         x = np.arange(mode.width, dtype=np.uint32)
         y = np.arange(mode.height // 2, dtype=np.uint32)[:, None]
-        canvas.image(0, 0, (x * 7 % 256 << 16) | (y * 5 % 256 << 8) | (x * y) % 256)
+        ramps = (x * 7 % 256 << 16) | (y * 5 % 256 << 8) | (x * y) % 256
+        canvas.image(0, 0, ramps.astype(np.uint32))
         canvas.image(30, 120, np.random.default_rng(3).integers(0, 1 << 24, (50, 70), np.uint32))
         canvas.text(5, 105, "Hello, (World)! 0123456789", 0xFFFFFF)
         canvas.outline(Rect(110, 120, 80, 60), 0x00FF00, 3)

@@ -106,9 +106,7 @@ def test_any_picture_is_exact(
     assert np.array_equal(got, picture)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "most"), [(5, 4000), (7, 600), (16, 600), (6, 3000)], ids=str
-)
+@pytest.mark.parametrize(("encoding", "most"), [(5, 4000), (7, 600), (16, 600), (6, 3000)], ids=str)
 def test_what_is_simple_becomes_short(encoding: int, most: int) -> None:
     picture = np.full((64, 1280), 0x204060, dtype=np.uint32)
     picture[10:12, 100:900] = 0xFFFFFF

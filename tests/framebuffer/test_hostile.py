@@ -54,13 +54,16 @@ def test_a_viewer_that_does_not_finish_its_handshake_is_closed(
 def test_a_viewer_that_never_reads_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "STALL_SECONDS", 0.2)
     size = (1500, 1000)  # more than all the buffers between us hold
-    with shown(size=size) as screen:
-        with screen.viewer(receive_buffer=4096) as lazy, screen.viewer() as viewer:
-            lazy.ask(incremental=False)
-            viewer.until(drawn("", *size))
-            wait_for_hang_up(lazy.socket.fileno())
-            viewer.ask(incremental=False)
-            viewer.update()
+    with (
+        shown(size=size) as screen,
+        screen.viewer(receive_buffer=4096) as lazy,
+        screen.viewer() as viewer,
+    ):
+        lazy.ask(incremental=False)
+        viewer.until(drawn("", *size))
+        wait_for_hang_up(lazy.socket.fileno())
+        viewer.ask(incremental=False)
+        viewer.update()
 
 
 def wait_for_hang_up(fd: int) -> None:
@@ -125,9 +128,7 @@ def test_a_surface_that_is_none_is_refused(word: int, value: int) -> None:
     logging.getLogger("examples.framebuffer").addHandler(ear)
     try:
         with shown(drawing=False) as screen, screen.viewer() as viewer:
-            screen.machine.start(
-                "liar", Liar, word, value, placement="thread", restart="temporary"
-            )
+            screen.machine.start("liar", Liar, word, value, placement="thread", restart="temporary")
             refused.wait()
             screen.machine.start("painter", Painter, WIDTH, HEIGHT, 32, placement="thread")
             viewer.until(drawn())

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from examples.framebuffer import protocol as p
+from examples.framebuffer.damage import Rect
 from examples.framebuffer.input import Held
 from examples.framebuffer.keymap import KEYCODES
 from examples.framebuffer.messages import KeyEvent, PointerEvent
@@ -103,9 +104,9 @@ def test_an_event_survives_its_forty_bytes(event: p.InEvent) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        p.Update(p.Rect(1, 2, 3, 4)),
+        p.Update(Rect(1, 2, 3, 4)),
         p.Resize(640, 480, 2560, 32, 4096),
-        p.Copy(p.Rect(1, 2, 3, 4), 5, 6, 1 << 40),
+        p.Copy(Rect(1, 2, 3, 4), 5, 6, 1 << 40),
     ],
     ids=str,
 )

@@ -12,6 +12,7 @@ from examples.framebuffer.damage import Rect
 from examples.framebuffer.messages import (
     CUT_TEXT_LIMIT,
     ENCODINGS_LIMIT,
+    ClientMessage,
     KeyEvent,
     Parser,
     PointerEvent,
@@ -47,7 +48,8 @@ MESSAGES = [
 
 @given(st.lists(st.integers(1, 30)))
 def test_messages_come_out_however_their_bytes_arrive(cuts: list[int]) -> None:
-    parser, got, rest = Parser(), [], STREAM
+    parser, rest = Parser(), STREAM
+    got: list[ClientMessage] = []
     for cut in cuts:
         got += parser.receive(rest[:cut])
         rest = rest[cut:]

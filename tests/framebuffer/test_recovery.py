@@ -33,9 +33,7 @@ def test_the_picture_survives_the_display(placement: str) -> None:
 def test_the_last_picture_survives_the_drawer(placement: str) -> None:
     with shown(placement=placement, drawing=False) as screen, screen.viewer() as viewer:
         args = (WIDTH, HEIGHT, 32)
-        screen.machine.start(
-            "one", Painter, *args, placement=placement, restart="temporary"
-        )
+        screen.machine.start("one", Painter, *args, placement=placement, restart="temporary")
         viewer.until(drawn())
         viewer.press("1")
         viewer.until(drawn("1"))
