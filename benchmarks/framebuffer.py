@@ -64,9 +64,7 @@ def run(rounds: int) -> None:
             cells = [f"{median(measured[f'{server} {name}']):.1f}/s" for server in ports]
             size = viewers["ours", name].last / 1024
             rows.append([name, *cells, f"{size:.0f} KiB"])
-        table(
-            f"full-screen updates of {SIZE[0]}x{SIZE[1]}", ("", *ports, "ours, of each"), rows
-        )
+        table(f"full-screen updates of {SIZE[0]}x{SIZE[1]}", ("", *ports, "ours, of each"), rows)
         for viewer in viewers.values():
             viewer.ask(incremental=True)
         pids = {name: machine.pid(name) for name in ("display", "card")}
@@ -89,7 +87,7 @@ class _Viewer:
         self.last = 0  # bytes of the last update
         self._read(12)
         self.socket.sendall(b"RFB 003.008\n\1\1")
-        self._read(1 + self._read(1)[0] + 4)
+        self._read(self._read(1)[0] + 4)  # security types, result
         self._width, self._height, _, length = rfb.SERVER_INIT.unpack(self._read(24))
         self._read(length)
         self.socket.sendall(b"\0\0\0\0" + rfb.PIXEL_FORMAT.pack(32, 24, 0, 1, *[255] * 3, 16, 8, 0))
@@ -122,10 +120,11 @@ class _Viewer:
         return data
 
     def _skip_update(self) -> None:
+        while (kind := self._read(1)[0]) != 0:
+            assert kind == 3, f"message {kind}"  # ServerCutText: x11vnc has a clipboard
+            self._read(*rfb.LENGTH.unpack(self._read(7)[3:]))
         self.last = 0
-        kind, count = rfb.FRAMEBUFFER_UPDATE.unpack(self._read(4))
-        assert kind == 0
-        for _ in range(count):
+        for _ in range(int.from_bytes(self._read(3)[1:], "big")):
             _, _, width, height, encoding = rfb.RECTANGLE.unpack(self._read(12))
             if encoding == rfb.RAW:
                 self._read(width * height * 4)
@@ -174,7 +173,9 @@ def _x11vnc(ours: int) -> Iterator[int | None]:
     if not all(map(shutil.which, ("Xvfb", "xtigervncviewer", "x11vnc"))):
         yield None
         return
-    quiet = partial(subprocess.Popen, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True)
+    quiet = partial(
+        subprocess.Popen, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True
+    )
     screen = f"{SIZE[0]}x{SIZE[1]}x24"
     with contextlib.ExitStack() as stack:
 
@@ -190,7 +191,7 @@ def _x11vnc(ours: int) -> Iterator[int | None]:
         time.sleep(2)  # it has no way to say that its window is there
         other = start(
             *("x11vnc", "-display", display, "-localhost", "-forever", "-shared", "-quiet"),
-            *("-noxdamage", "-nocursor", "-autoport", "5990"),
+            *("-nocursor", "-autoport", "5990", "-wait", "1", "-defer", "1"),
         )
         assert other.stdout is not None
         port = next(line for line in other.stdout if line.startswith("PORT="))

@@ -26,11 +26,19 @@ _MOST: Final = 255  # rectangles in a tile
 def hextile(values: Values, converter: Converter) -> bytes:
     """Encode a rectangle."""
     encoder = _Encoder(converter)
-    height, width = values.shape
+    tops, lefts = (range(0, side, _TILE) for side in values.shape)
+    most, least = (
+        reduce(reduce(values, tops, axis=0), lefts, axis=1)
+        for reduce in (np.maximum.reduceat, np.minimum.reduceat)
+    )
+    solid = (most == least).tolist()
+    colours = most.tolist()
     return b"".join(
-        encoder.tile(values[y : y + _TILE, x : x + _TILE])
-        for y in range(0, height, _TILE)
-        for x in range(0, width, _TILE)
+        encoder.solid(colours[row][column])
+        if solid[row][column]
+        else encoder.tile(values[y : y + _TILE, x : x + _TILE])
+        for row, y in enumerate(tops)
+        for column, x in enumerate(lefts)
     )
 
 
@@ -42,10 +50,12 @@ class _Encoder:
         self._background: int | None = None
         self._foreground: int | None = None
 
+    def solid(self, colour: int) -> bytes:
+        """A tile of one colour."""
+        return self._head(0, colour, None)
+
     def tile(self, tile: Values) -> bytes:
-        first = int(tile[0, 0])
-        if not (tile != first).any():
-            return self._head(0, first, None)
+        """A tile of more than one."""
         runs = runs_by_row(tile)
         colours, kinds = np.unique(runs.values, return_inverse=True)
         weights = np.bincount(kinds, runs.lengths)
@@ -85,4 +95,7 @@ class _Encoder:
 def _places(starts: Values, lengths: Values, width: int) -> Octets:
     """For each run the two bytes x << 4 | y and (width - 1) << 4 | 0."""
     y, x = np.divmod(starts, width)
-    return np.stack([x << 4 | y, lengths - 1 << 4], axis=1).astype(np.uint8)
+    places = np.empty((len(starts), 2), dtype=np.uint8)
+    places[:, 0] = x << 4 | y
+    places[:, 1] = lengths - 1 << 4
+    return places

@@ -23,7 +23,7 @@ class Runs(NamedTuple):
 def runs_of(flat: Values) -> Runs:
     """The runs of a row of at least one pixel."""
     starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
-    return Runs(flat[starts], starts, np.diff(starts, append=len(flat)))
+    return Runs(flat[starts], starts, _lengths(starts, len(flat)))
 
 
 def runs_by_row(tile: Values) -> Runs:
@@ -31,7 +31,15 @@ def runs_by_row(tile: Values) -> Runs:
     breaks = np.ones(tile.shape, dtype=bool)
     np.not_equal(tile[:, 1:], tile[:, :-1], out=breaks[:, 1:])
     starts = np.flatnonzero(breaks)
-    return Runs(tile.reshape(-1)[starts], starts, np.diff(starts, append=tile.size))
+    return Runs(tile.reshape(-1)[starts], starts, _lengths(starts, tile.size))
+
+
+def _lengths(starts: Numbers, end: int) -> Numbers:
+    """How far it is from each start to the next, and from the last one to the end."""
+    lengths = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+    lengths[-1] = end - starts[-1]
+    return lengths
 
 
 def packed(indices: npt.NDArray[np.uint8], bits: int) -> bytes:

@@ -33,7 +33,9 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     ) as process:
         try:
             assert process.stdout is not None
-            said = re.fullmatch(r"serving 320x240 on 127\.0\.0\.1:(\d+)\n", process.stdout.readline())
+            said = re.fullmatch(
+                r"serving 320x240 on 127\.0\.0\.1:(\d+)\n", process.stdout.readline()
+            )
             assert said
             yield process, int(said[1])
         finally:

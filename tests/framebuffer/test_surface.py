@@ -244,7 +244,11 @@ def test_an_outline_is_a_border_only(screen: Screen) -> None:
 
 
 def test_a_copy_that_is_not_on_the_screen_is_refused(screen: Screen) -> None:
-    for source, x, y in ((Rect(0, 0, 5, 5), 16, 0), (Rect(18, 0, 5, 5), 0, 0), (Rect(0, 0, 0, 1), 0, 0)):
+    for source, x, y in (
+        (Rect(0, 0, 5, 5), 16, 0),
+        (Rect(18, 0, 5, 5), 0, 0),
+        (Rect(0, 0, 0, 1), 0, 0),
+    ):
         with pytest.raises(ValueError, match="not on the screen"):
             screen.copy(source, x, y)
 
