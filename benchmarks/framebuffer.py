@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from actors import Fd
 from benchmarks.report import interleave, median, progress, table
@@ -93,7 +94,7 @@ class _Viewer:
         self.socket.sendall(b"\0\0\0\0" + rfb.PIXEL_FORMAT.pack(32, 24, 0, 1, *[255] * 3, 16, 8, 0))
         self.socket.sendall(struct.pack(">BxHi", rfb.SET_ENCODINGS, 1, encoding))
 
-    def __enter__(self) -> _Viewer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,7 +114,7 @@ class _Viewer:
         self.socket.sendall(struct.pack(">BBHHHH", 3, incremental, 0, 0, self._width, self._height))
 
     def _read(self, count: int) -> bytes:
-        data = self.file.read(count)
+        data: bytes = self.file.read(count)
         self.last += count
         if len(data) < count:
             raise ConnectionError("the server has closed the connection")
@@ -169,7 +170,7 @@ class _Viewer:
 
 @contextlib.contextmanager
 def _x11vnc(ours: int) -> Iterator[int | None]:
-    """x11vnc's port, with our picture on the screen that it shows; None if that is not installed."""
+    """x11vnc's port, with our picture on the screen that it shows; None if it is not installed."""
     if not all(map(shutil.which, ("Xvfb", "xtigervncviewer", "x11vnc"))):
         yield None
         return
