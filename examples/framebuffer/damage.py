@@ -95,10 +95,6 @@ class Damage:
         parts = (old.clipped(rect) for old in self._rects)
         return [part for part in parts if not part.empty]
 
-    def touches(self, other: Damage) -> bool:
-        """They have a pixel in common."""
-        return any(not a.clipped(b).empty for a in self._rects for b in other)
-
     def clear(self) -> None:
         """Have nothing in it."""
         self._rects = []

@@ -12,7 +12,6 @@ from typing import Final
 VERSION_BYTES: Final = 12
 VERSIONS: Final = {3: b"RFB 003.003\n", 7: b"RFB 003.007\n", 8: b"RFB 003.008\n"}
 
-SECURITY_INVALID: Final = 0
 SECURITY_NONE: Final = 1
 SECURITY_VNC: Final = 2
 RESULT_OK: Final = 0
@@ -44,5 +43,3 @@ TIGHT: Final = 7
 ZRLE: Final = 16
 DESKTOP_SIZE: Final = -223
 CURSOR: Final = -239
-
-MAX_SIDE: Final = 0xFFFF  # a size is 16 bits

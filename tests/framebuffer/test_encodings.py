@@ -48,7 +48,18 @@ def stripes(height: int, width: int, colours: int) -> Grid:
     return np.resize(flat, (height, width)).astype(np.uint32)
 
 
+def three_tiles() -> Grid:
+    """Two colours, then four, then the two of the first again: what does a viewer remember?"""
+    tiles = np.full((16, 48), 5, dtype=np.uint32)
+    tiles[3, 3:6] = tiles[3, 35:38] = 6
+    tiles[3, 18:21] = [6, 7, 8]
+    return tiles
+
+
 PICTURES = {
+    "three tiles": three_tiles(),
+    "eleven bytes": noise(11, 8, 2),
+    "twelve bytes": noise(12, 8, 2),
     "one pixel": noise(1, 1, 1),
     "solid": noise(70, 130, 1),
     "two colours": noise(65, 131, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from actors import Actor, Message
 from examples.framebuffer import protocol as p
+from examples.framebuffer.damage import Rect
+from examples.framebuffer.event_ring import EventRing
 from examples.framebuffer.surface import Picture, Surface, packed_mode
 from hypervisor import (
     CLOSED,
@@ -183,6 +186,17 @@ class FakeDisplay(Side):
         self.guest.switch(front, said.epoch, CONNECTED, {"ring-ref": gref})
         return said
 
+    def first(self, said: PeerState) -> p.OutEvent:
+        """The first event that the drawer sends."""
+        peer = self.guest.map_grant_ref(said.peer, said.details["ring-ref"])
+        events = EventRing(self.page.view, peer.view, self.channel)
+        poller = select.poll()
+        poller.register(self.channel.fileno(), select.POLLIN)
+        while not (got := events.receive()):
+            poller.poll()
+        self.guest.unmap_grant_ref(peer)
+        return p.out_event(got[0])
+
     def close(self) -> None:
         self.guest.unmap_grant_ref(self.surface)
         self.guest.close_port(self.channel)
@@ -196,6 +210,8 @@ def test_what_a_display_had_is_revoked_when_it_is_over() -> None:
         said = display.accept()
         assert Picture(display.surface.view).mode == packed_mode(WIDTH, HEIGHT)
         assert display.surface.view.readonly
+        # What was drawn while the two connected was told to nobody.
+        assert display.first(said) == p.Update(Rect(0, 0, WIDTH, HEIGHT))
         machine.guest.switch((said.front_domid, said.channel), said.epoch, CLOSED)
         display.until(
             lambda m: isinstance(m, MappingRevoked) and display.surface.handle in m.handles

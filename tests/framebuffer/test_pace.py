@@ -149,6 +149,15 @@ def test_a_copy_is_made_by_the_viewer(pace: Pace) -> None:
     assert update.bands == 1
 
 
+def test_what_a_copy_covers_need_not_be_sent(pace: Pace) -> None:
+    pace.damaged(Rect(2, 2, 5, 5))
+    pace.copied(p.Copy(Rect(0, 0, 10, 10), 20, 20, 1))
+    pace.request(asking())
+    update = pace.begin()
+    assert update is not None
+    assert (len(update.copies), update.bands) == (1, 0)
+
+
 @pytest.mark.parametrize("reason", ["unknown", "newer", "partly asked", "outside", "many"])
 def test_a_copy_becomes_pixels_where_that_is_not_exact(pace: Pace, reason: str) -> None:
     copy = p.Copy(Rect(0, 0, 10, 10), 20, 20, 1)
