@@ -40,7 +40,6 @@ HEADER_BYTES: Final = 4096
 MAX_SIDE: Final = 16384  # pixels
 _MAGIC: Final = 0x7866_6231  # "xfb1"
 _MAGIC_WORD, _GENERATION, _WIDTH, _SEQUENCE = 0, 1, 2, 7
-_WORDS: Final = 8
 _TYPES: Final = {32: np.uint32, 16: np.uint16}
 
 
