@@ -8,9 +8,21 @@ import os
 import platform
 import sys
 
-from benchmarks import actors, event_channels, nbd, pairing, recovery, round_trip, store
+from benchmarks import (
+    actors,
+    event_channels,
+    framebuffer,
+    nbd,
+    pairing,
+    recovery,
+    round_trip,
+    store,
+)
 
-PARTS = ("actors", "event-channels", "store", "round-trip", "pairing", "nbd", "recovery")
+PARTS = (
+    *("actors", "event-channels", "store", "round-trip", "pairing", "nbd", "recovery"),
+    "framebuffer",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -40,6 +52,8 @@ def main(argv: list[str]) -> int:
         nbd.run(options.rounds, options.seconds)
     if "recovery" in parts:
         recovery.run(options.rounds)
+    if "framebuffer" in parts:
+        framebuffer.run(options.rounds)
     return 0
 
 

@@ -87,7 +87,8 @@ class DomainActor(Actor):
 
     def _crash(self, error: str, text: str, traceback: str) -> CrashReport:
         signal, code = (None, None) if self._how is None else self._how
-        return CrashReport(error, text, traceback, signal, code, time.time(), [])
+        now = time.time() if self.system.simulation is None else self.system.now()
+        return CrashReport(error, text, traceback, signal, code, now, [])
 
 
 class ThreadDomain(DomainActor):

@@ -190,7 +190,7 @@ class Machine:
         if placement not in allowed:
             raise ValueError(f"placement is one of {', '.join(allowed)}, not {placement!r}")
         if placement == "thread" and not (cpus is None and harden is None):
-            raise not_a_process(name)
+            raise not_a_process(name, placement)
         common = [
             self._hypervisor,
             self._domains,

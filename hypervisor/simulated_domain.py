@@ -12,6 +12,7 @@ one that is stopped does not answer, and is killed when the watchdog's time is o
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from actors import Exit, ExitReason, Message, Ref, Scheduler, StartFailed, Timer
@@ -70,7 +71,8 @@ class SimulatedDomain(DomainActor):
             _BOOT_TIMEOUT, f"{self._name} has not started in time", self._process.kill
         )
         try:
-            store = open_here(self._store, self._domid, self.start_child)
+            start = partial(self.start_child, shutdown=0)  # it goes when its process does
+            store = open_here(self._store, self._domid, start)
             self._guest = guest = ProcessGuest(
                 self._domid, self._name, store, self._hypervisor, self._simulation, self._process
             )

@@ -36,9 +36,9 @@ from actors import (
 )
 from hypervisor import domain_records as records
 from hypervisor import hypercalls as hc
-from hypervisor.domain import ThreadDomain
 from hypervisor.domain_info import CRASHED, DomainInfo, Record, ShutdownReason
 from hypervisor.errors import DomainStartError, HypervisorError, MachineFailed, NotAProcess
+from hypervisor.process_domain import ProcessDomain
 from hypervisor.vitals import usage_of
 
 _TIMEOUT = 60.0  # seconds; a start that takes too long fails by its own, shorter deadline
@@ -134,8 +134,8 @@ class Toolstack:
     def ask_process(self, name: str, message: Message) -> Any:
         """The same of a domain that has a process."""
         known: Record | None = self._domains.ask(records.Lookup(name))
-        if known is not None and known.placement == ThreadDomain.placement:
-            raise not_a_process(name)
+        if known is not None and known.placement != ProcessDomain.placement:
+            raise not_a_process(name, known.placement)
         return self.ask(name, message)
 
     def _start(self, name: str, message: StartChild | RestartChild) -> None:
@@ -160,9 +160,9 @@ def no_domain(name: str) -> HypervisorError:
     return HypervisorError(f"there is no domain {name!r}")
 
 
-def not_a_process(name: str) -> NotAProcess:
+def not_a_process(name: str, placement: str) -> NotAProcess:
     """The error for what only a process can do."""
-    return NotAProcess(f"domain {name!r} is placed on a thread: it has no process")
+    return NotAProcess(f"the placement of domain {name!r} is {placement!r}: it has no process")
 
 
 _NAMES = records.Names()

@@ -29,6 +29,7 @@ THIRD_PARTY = {
     "msgpack": set(LAYERS),
     "pytest": {"actors"},  # its plugin
     "tqdm": {"examples"},
+    "numpy": {"examples"},
 }
 
 PROJECT = sources(*LAYERS)

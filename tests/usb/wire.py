@@ -79,7 +79,7 @@ class Wire:
 
     def _serve(self, place: int) -> Any:
         send, data = self.requests[place]
-        return self.back_end.on_request(Request(send.body, Buffer(data) if data else None))  # type: ignore[arg-type]
+        return self.back_end.on_request(Request(send.body, (Buffer(data),) if data else ()))  # type: ignore[arg-type]
 
     def step(self) -> None:
         """One request is answered, if there is one."""
