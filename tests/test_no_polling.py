@@ -55,7 +55,7 @@ ALLOWED: dict[str, str] = {
     "transport.endpoint.FrontEndActor.on_receive": (
         "the watchdog: armed when requests are in flight after a time without any"
     ),
-    "transport.endpoint.FrontEndActor._offer": "the watchdog: the deadline of an offer",
+    "transport.endpoint.FrontEndActor._prepare": "the watchdog: the deadline of an offer",
     "transport.endpoint.FrontEndActor._overdue": (
         "the watchdog goes on while a back end that lives has not taken up the offer"
     ),
@@ -63,8 +63,9 @@ ALLOWED: dict[str, str] = {
         "the watchdog goes on while requests are in flight; it never waits for a peer to let go, "
         "but has one that is silent replaced"
     ),
-    "transport.frontend.FrontEnd._wait": "the deadline that the caller of `call` gave",
-    "transport.frontend.FrontEnd._lead": "the deadline that the caller of `call` gave",
+    "transport.frontend.FrontEnd.drain": "the deadline that the caller gave",
+    "transport.waiting.Waiting.sleep": "the deadline that the caller of `call` gave",
+    "transport.waiting.Waiting._lead": "the deadline that the caller of `call` gave",
 }
 """Qualified name of a function -> whose deadline it is."""
 

@@ -13,7 +13,8 @@ Pure. ``[epoch, number, ...]`` begins every record. From the front end:
 From the back end, ``[epoch, number, status, value]``: OK and the result; FAILED and [error, text,
 errno, traceback]; CANCELLED and nil; PULL and how many bytes of the stream it wants in the chunk at
 most; PUSH and how many bytes of the chunk are the stream's. After a PULL or PUSH comes the front
-end's word that it is done, before there is another.
+end's word that it is done, before there is another. A phase moves at least one byte, so a stream
+has no more phases than bytes; 0 in the front end's word says that its caller has gone.
 
 Whoever decodes gets bytes that were copied out of shared memory, checks everything, and says
 `RemoteProtocolError` for what no correct peer writes.
@@ -107,7 +108,14 @@ def unpack(records: bytes) -> list[Any]:
     msgpack does not tell whether its input ended within a value, so a nil is put behind the
     records: only if it comes out as the last value was the last record whole.
     """
-    unpacker = msgpack.Unpacker(use_list=False, raw=False, strict_map_key=False)
+    unpacker = msgpack.Unpacker(
+        use_list=False,
+        raw=False,
+        strict_map_key=False,
+        max_buffer_size=len(records) + 1,
+        max_array_len=RECORD_LIMIT,  # a header alone makes room for all that it announces
+        max_map_len=RECORD_LIMIT,
+    )
     unpacker.feed(records)
     unpacker.feed(_NIL)
     try:
