@@ -41,12 +41,18 @@ def bytes_of(memory: Bytes | None, *, writable: bool = False) -> memoryview:
 
 
 class LocalBuffer:
-    """Granted memory of the front end; a context manager that releases it."""
+    """Granted memory of the front end; a context manager that releases it.
 
-    __slots__ = ("_channel", "in_flight", "moved", "released", "size", "start", "view")
+    Attributes:
+        channel: whose it is.
+        size: bytes.
+        view: the bytes themselves.
+    """
+
+    __slots__ = ("channel", "in_flight", "moved", "released", "size", "start", "view")
 
     def __init__(self, channel: FrontEnd, start: int, size: int, view: memoryview) -> None:
-        self._channel = channel
+        self.channel = channel
         self.start = start
         self.size = size
         self.view = view
@@ -75,7 +81,7 @@ class LocalBuffer:
 
         Idempotent. The view must not be used any more: the memory will be another buffer's.
         """
-        self._channel.release(self)
+        self.channel.release(self)
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +96,12 @@ class LocalBuffer:
 
 
 class BufferPart:
-    """``size`` bytes from ``offset`` of a buffer, which it keeps in flight while it is."""
+    """``size`` bytes from ``offset`` of a buffer, which it keeps in flight while it is.
+
+    Attributes:
+        owner: that buffer.
+        size, view: as the buffer's.
+    """
 
     __slots__ = ("owner", "size", "start", "view")
 

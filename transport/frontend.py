@@ -36,6 +36,7 @@ from transport.errors import (
     ChannelClosed,
     ChannelFull,
     DeadlineExceeded,
+    LocalProtocolError,
     RemoteProtocolError,
 )
 from transport.handshake import Acceptance
@@ -288,6 +289,7 @@ class FrontEnd:
 
         Raises:
             ChannelFull: no slot is free.
+            BuffersExhausted: there is no memory for a stream's chunk.
             ChannelClosed, LocalProtocolError: see there.
         """
         request = self._request(
@@ -531,6 +533,9 @@ class FrontEnd:
             try:
                 if self._end is not None or self._half_closed:
                     raise self._closed()
+                for buffer in request.buffers:
+                    if buffer.released or buffer.channel is not self:
+                        raise LocalProtocolError("a buffer of another channel, or a released one")
                 if not self._pending.credits:
                     return False
                 record = self._pending.add(request, 0 if link is None else link.epoch)
