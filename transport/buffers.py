@@ -32,10 +32,13 @@ def bytes_of(memory: Bytes | None, *, writable: bool = False) -> memoryview:
     """
     try:
         view = memoryview(b"" if memory is None else memory)
-        flat = view if view.format == "B" and view.ndim == 1 else view.cast("B")
-    except (TypeError, ValueError) as error:
+        # What has a 0 in its shape cannot be cast, and has nothing in it.
+        flat = view.cast("B") if view.nbytes else memoryview(bytearray())
+    except (TypeError, ValueError, BufferError) as error:
         raise LocalProtocolError(f"that is no contiguous memory: {error}") from error
-    if writable and memory is not None and flat.readonly:
+    if "O" in view.format:
+        raise LocalProtocolError("that is an array of objects: its memory says nothing elsewhere")
+    if writable and memory is not None and view.readonly:
         raise LocalProtocolError("what is to receive cannot be written")
     return flat
 

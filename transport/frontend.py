@@ -367,7 +367,8 @@ class FrontEnd:
         if not self._waiting.driven:
             self._endpoint_drives = True
             self._waiting.make_way(driven=True)
-            raise_event(self._wake.fileno())  # a leader makes way, and the endpoint arms the ring
+            with self._lock:
+                self._rouse_leader()  # he makes way, and the endpoint arms the ring
             self._on_drive()
 
     def cancel(self, request: Completion) -> None:
@@ -383,7 +384,7 @@ class FrontEnd:
             if request.reached is Reached.QUEUED:
                 request.error = Cancelled("it was cancelled before it was sent")
                 self._finish(request)
-                raise_event(self._wake.fileno())  # a leader may wait for the slot
+                self._rouse_leader()  # he may wait for the slot
             elif link is not None and not link.closing:
                 link.queue.append(descriptors.pack_cancel(link.epoch, request.number))
         self.push()
@@ -463,17 +464,21 @@ class FrontEnd:
             ValueError: it is being drained already.
         """
         deadline = None if timeout is None else self._runtime.now() + timeout
-        sleeper = self._runtime.readable(self._wake.fileno(), f"the last answer of {self.device}")
         with self._lock:
+            if self._end is not None:
+                return
             if self._drains:
                 raise ValueError(f"the channel to {self.device!r} is being drained already")
             self._half_closed = self._drains = True
+            number = self._wake.fileno()
             while self._for_slots:
                 self._slot_is_free()  # there will be none for them
         self.push()
         driven = self._waiting.driven
         self._waiting.make_way(driven=True)
-        raise_event(self._wake.fileno())
+        sleeper = self._runtime.readable(number, f"the last answer of {self.device}")
+        with self._lock:
+            self._rouse_leader()
         try:
             while True:
                 self.look(arm=True)
@@ -488,8 +493,7 @@ class FrontEnd:
         finally:
             with self._lock:
                 self._drains = False
-                if self._end is None:
-                    raise_event(self._wake.fileno())  # for who reaped before
+                self._rouse_leader()  # or who reaped before
             self._waiting.make_way(driven=driven)
         self.close()
 
@@ -703,6 +707,11 @@ class FrontEnd:
         with self._lock:
             if self._end is None and not self._waiting.driven:
                 clear_event(self._wake.fileno())
+
+    def _rouse_leader(self) -> None:
+        """Under the lock: whoever sleeps on the eventfd is to look."""
+        if self._end is None:
+            raise_event(self._wake.fileno())
 
     def rouse(self, waiter: Lock) -> None:
         """He who sleeps on it is to look for himself."""
