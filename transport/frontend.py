@@ -562,6 +562,7 @@ class FrontEnd:
 
     def _enter_later(self, request: Completion, waiter: Lock, deadline: float | None) -> None:
         """Take it in as soon as there is a slot."""
+        self.push()  # or what fills the slots may not have been shown to the back end
         try:
             while not self._enter(request):
                 with self._lock:

@@ -142,6 +142,7 @@ class CopiedMemory:
             else:
                 self._guest.grant_copy(theirs, ours, length)
         except BadGrant as error:
+            self.usable = False
             raise GrantRevoked(f"the connection is over: {error}") from error
         except ValueError as error:  # closed under a worker's hands
             raise GrantRevoked("the connection is over") from error
