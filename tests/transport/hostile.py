@@ -92,5 +92,5 @@ class BadDetailsActor(BackEndActor):
                     }[driver.wrong]
             switch(front, epoch, state, details, **rest)
 
-        guest.switch = lie  # type: ignore[method-assign, assignment]
+        guest.switch = lie  # type: ignore[method-assign]
         super().on_start()

@@ -10,13 +10,11 @@ import pytest
 
 from hypervisor import Machine
 from tests.transport.conftest import Opens
-from transport import LocalProtocolError, RemoteError, connect
+from transport import BufferPart, LocalBuffer, LocalProtocolError, RemoteError, connect
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 4096, 4097, 100_000])
-def test_a_buffer_of_any_size_is_what_the_driver_sees(
-    opens: Opens, memory: str, size: int
-) -> None:
+def test_a_buffer_of_any_size_is_what_the_driver_sees(opens: Opens, memory: str, size: int) -> None:
     channel = opens(memory=memory, buffer_bytes=1 << 20)
     with channel.buffer(size) as buffer:
         buffer.view[:] = bytes(range(256)) * (size // 256) + bytes(size % 256)
@@ -46,7 +44,7 @@ def test_several_buffers_go_in_one_request_in_order(opens: Opens, memory: str) -
     channel = opens(memory=memory, buffer_bytes=1 << 20)
     with channel.buffer(10) as one, channel.buffer(5000) as two:
         one.view[:], two.view[:] = b"x" * 10, b"y" * 5000
-        parts = [two[4990:], one, two[:3], one[2:4]]
+        parts: list[LocalBuffer | BufferPart] = [two[4990:], one, two[:3], one[2:4]]
         sums = tuple(zlib.crc32(part.view) for part in parts)
         assert channel.call("sum", parts) == sums
         assert channel.call("sum", iter(parts)) == sums
@@ -163,7 +161,7 @@ def test_a_body_that_cannot_be_sent_leaves_no_memory_reserved_for_its_stream(ope
     channel = opens()
     for submit in (channel.call, channel.submit, channel.future):
         with pytest.raises(LocalProtocolError):
-            submit(object(), send=b"x" * 100_000)  # type: ignore[operator]
+            submit(object(), send=b"x" * 100_000)
     assert channel.statistics().free_bytes == 16 << 20
 
 

@@ -28,7 +28,7 @@ def test_answers_come_in_the_order_of_their_work_not_of_their_requests(
     channel = opens(Device, str(tmp_path))
     order: list[Any] = []
     for name in ("one", "two"):
-        channel.submit(("hold", name), callback=lambda _, name=name: order.append(name))
+        channel.submit(("hold", name), callback=lambda each: order.append(each.body[1]))
     channel.submit("quick", callback=lambda each: order.append(each.result))
     channel.push()
     for name in ("one", "two"):
@@ -130,9 +130,9 @@ def test_queues_survive_their_back_end(machine: Machine) -> None:
 
 def test_a_queue_that_cannot_be_opened_leaves_none_open(machine: Machine) -> None:
     machine.start("device", Device, placement="thread")
-    for bad in (dict(queues=0), dict(queues=2, slots=3), dict(queues=2, version=9)):
+    for bad in ({"queues": 0}, {"queues": 2, "slots": 3}, {"queues": 2, "version": 9}):
         with pytest.raises((ValueError, ChannelClosed)):
-            connect_queues(machine, "device", **bad)  # type: ignore[arg-type]
+            connect_queues(machine, "device", **bad)
 
 
 @REAL

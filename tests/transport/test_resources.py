@@ -26,7 +26,7 @@ def test_submit_says_that_a_channel_is_full_and_call_waits_for_room(opens: Opens
     submitted = [channel.submit(number) for number in range(4)]
     for full in (channel.submit, channel.future):
         with pytest.raises(ChannelFull):
-            full("one too many")  # type: ignore[operator]
+            full("one too many")
     assert channel.call("there is room soon") == "there is room soon"
     assert [each.result for each in submitted] == [0, 1, 2, 3]
 
