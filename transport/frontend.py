@@ -256,9 +256,8 @@ class FrontEnd:
         waiter = waiting.waiter()
         request = self._request(body, buffer, send, receive, on_loss=on_loss, waiter=waiter)
         done = request.has_ended
-        if not self._enter(request):
+        if not self._enter(request, show=True):
             self._enter_later(request, waiter, deadline)
-        self.push()
         if wait == "poll":
             in_time = waiting.poll(done, waiter, deadline)
         else:
@@ -295,7 +294,7 @@ class FrontEnd:
         request = self._request(
             body, buffer, send, receive, token=token, on_loss=on_loss, callback=callback
         )
-        if not self._enter(request):
+        if not self._enter(request, show=False):
             with self._lock:
                 self._give_up(request)
             raise ChannelFull(f"all {self.slots} slots of {self.device!r} are taken")
@@ -393,12 +392,8 @@ class FrontEnd:
     def push(self) -> None:
         """Show the back end everything that is queued, with one signal at most."""
         with self._lock:
-            link = self._link
-            if link is not None:
-                try:
-                    link.show()
-                except RemoteProtocolError as error:
-                    self._fault(link, error)
+            if self._link is not None:
+                self._show(self._link)
 
     def reap(self) -> list[Completion]:
         """Every submitted request that has ended since the last time; never waits.
@@ -530,8 +525,11 @@ class FrontEnd:
         owners = tuple(each.owner for each in several)
         return Completion(body, owners, (spans,), **options)
 
-    def _enter(self, request: Completion) -> bool:
-        """Take it in; False: there is no slot. If it raises, nothing is left of it."""
+    def _enter(self, request: Completion, *, show: bool) -> bool:
+        """Take it in; False: there is no slot. If it raises, nothing is left of it.
+
+        ``show``: as `push` does, under the same lock.
+        """
         with self._lock:
             link = self._link
             try:
@@ -554,6 +552,8 @@ class FrontEnd:
             if link is not None and not link.closing:
                 request.reached = Reached.SENT
                 link.queue.append(record)
+                if show:
+                    self._show(link)
             if self._busy:
                 return True
             self._busy = True
@@ -564,7 +564,7 @@ class FrontEnd:
         """Take it in as soon as there is a slot."""
         self.push()  # or what fills the slots may not have been shown to the back end
         try:
-            while not self._enter(request):
+            while not self._enter(request, show=True):
                 with self._lock:
                     if waiter not in self._for_slots:
                         self._for_slots.append(waiter)
@@ -879,6 +879,12 @@ class FrontEnd:
     def _settled(self) -> None:
         with self._lock:
             wake(self._unsettled)
+
+    def _show(self, link: Link) -> None:
+        try:
+            link.show()
+        except RemoteProtocolError as error:
+            self._fault(link, error)
 
     def _fault(self, link: Link, error: RemoteProtocolError) -> None:
         """The back end is broken: stop listening to it, and have it replaced."""
