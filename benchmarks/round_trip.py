@@ -1,7 +1,9 @@
 """The channel's round trip with a body of 64 bytes, beside the least that two processes need.
 
 An eventfd each way is the floor: two wake-ups and nothing said. A multiprocessing.Pipe is what
-people take who want to say something.
+people take who want to say something. The two channels to a driver that spins are the same with
+nobody asleep; "64 in flight" is the time for each request of an event loop that keeps 64 going. (On
+one core: pairing.py.)
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import Pipe
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.report import interleave, median, progress, table
 from hypervisor import Machine
@@ -21,6 +23,7 @@ from transport import BackEnd, Request, connect
 
 BODY = bytes(range(64))
 TRIPS = 3000
+DEPTH = 64
 
 Trips = Callable[[int], None]
 
@@ -32,11 +35,23 @@ class Echo(BackEnd):
         return request.body
 
 
+class Spinner(Echo):
+    """Looks for requests without being signalled."""
+
+    spin: ClassVar[float] = 0.01
+
+
 def run(rounds: int) -> None:
     """Measure and print."""
     with ExitStack() as stack:
         trips = {
             "channel": stack.enter_context(_channel("process")),
+            "channel, caller sleeps at once": stack.enter_context(_channel("process", "sleep")),
+            "channel, polled, driver spins": stack.enter_context(
+                _channel("process", "poll", Spinner)
+            ),
+            "channel, 64 in flight": stack.enter_context(_flood(Echo)),
+            "channel, 64 in flight, driver spins": stack.enter_context(_flood(Spinner)),
             "channel, back end a thread": stack.enter_context(_channel("thread")),
             "multiprocessing.Pipe": stack.enter_context(_pipe()),
             "eventfd ping-pong (floor)": stack.enter_context(eventfd()),
@@ -64,14 +79,33 @@ def timed(trips: Trips) -> Callable[[], float]:
 
 
 @contextmanager
-def _channel(placement: str) -> Iterator[Trips]:
+def _channel(placement: str, wait: str = "spin", driver: type[BackEnd] = Echo) -> Iterator[Trips]:
     with Machine() as machine:
-        machine.start("echo", Echo, placement=placement)
+        machine.start("echo", driver, placement=placement)
         with connect(machine, "echo") as channel:
 
             def trips(count: int) -> None:
                 for _ in range(count):
-                    channel.call(BODY)
+                    channel.call(BODY, wait=wait)
+
+            yield trips
+
+
+@contextmanager
+def _flood(driver: type[BackEnd]) -> Iterator[Trips]:
+    with Machine() as machine:
+        machine.start("echo", driver)
+        with connect(machine, "echo") as channel:
+
+            def trips(count: int) -> None:
+                submitted = ended = 0
+                while ended < count:
+                    while submitted < count and submitted - ended < DEPTH:
+                        channel.submit(BODY)
+                        submitted += 1
+                    channel.push()
+                    channel.wait()
+                    ended += len(channel.reap())
 
             yield trips
 

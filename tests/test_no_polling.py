@@ -63,6 +63,7 @@ ALLOWED: dict[str, str] = {
         "the watchdog goes on while requests are in flight; it never waits for a peer to let go, "
         "but has one that is silent replaced"
     ),
+    "transport.frontend.FrontEnd.drain": "the deadline that the caller gave",
     "transport.waiting.Waiting.sleep": "the deadline that the caller of `call` gave",
     "transport.waiting.Waiting._lead": "the deadline that the caller of `call` gave",
 }

@@ -21,10 +21,12 @@ from transport.errors import (
     RemoteError,
     RemoteProtocolError,
     TransportError,
+    VersionMismatch,
 )
 from transport.frontend import FrontEnd, Statistics
 from transport.journal import OnLoss
 from transport.pool import Pool
+from transport.queues import Queues, connect_queues
 from transport.ring import Incoming, Outgoing, page_size, split_page
 
 __all__ = [
@@ -46,13 +48,16 @@ __all__ = [
     "OutcomeUnknown",
     "Outgoing",
     "Pool",
+    "Queues",
     "RemoteBuffer",
     "RemoteError",
     "RemoteProtocolError",
     "Request",
     "Statistics",
     "TransportError",
+    "VersionMismatch",
     "connect",
+    "connect_queues",
     "page_size",
     "split_page",
 ]

@@ -13,7 +13,8 @@ sleeps; the mailbox gets its turn at least every millisecond.
 Nothing of an ended connection runs on when the next one of that front end begins: its memory is
 unmapped, and while a worker is still at work for it, InitWait is not said.
 
-A front end that breaks the protocol loses its connection, alone.
+A front end that breaks the protocol, or offers what cannot be (handshake.py), loses its connection,
+alone.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from actors import Actor, Executor, Message
 from hypervisor import (
-    EventChannel,
+    BadGrant,
+    BadPort,
+    DomainDead,
     Guest,
     HypervisorError,
     IllegalTransition,
-    Mapping,
     MappingRevoked,
     News,
     PeerState,
@@ -40,8 +43,10 @@ from hypervisor import (
 )
 from transport import descriptors
 from transport.driver import BackEnd, Offloaded, Request
-from transport.errors import RemoteProtocolError
+from transport.errors import RemoteProtocolError, VersionMismatch
+from transport.handshake import Acceptance, Offer, agree
 from transport.lifecycle import BACK, CLOSED, CLOSING, CONNECTED, INIT_WAIT
+from transport.remote_memory import CopiedMemory, MappedMemory, RemoteMemory
 from transport.ring import page_size
 from transport.serving import Connection
 
@@ -60,6 +65,15 @@ class _Idle(Message):
 
     domid: int
     channel: int
+
+
+class _Broken(Message):
+    """A worker found out that the front end of that epoch broke the protocol."""
+
+    domid: int
+    channel: int
+    epoch: int
+    text: str
 
 
 class BackEndActor(Actor):
@@ -111,6 +125,10 @@ class BackEndActor(Actor):
                 self._on_revoked(set(handles))
             case _Idle(domid, channel):
                 self._on_idle((domid, channel))
+            case _Broken(domid, channel, epoch, text):
+                connection = self._connections.get((domid, channel))
+                if connection is not None and connection.epoch == epoch:
+                    self._refuse(connection.front, epoch, "refused", text)
             case News():
                 pass  # the bus says it too
             case _:
@@ -140,47 +158,70 @@ class BackEndActor(Actor):
     # --- the life of a connection ---
 
     def _accept(self, front: Front, said: PeerState) -> None:
-        details, guest, peer = said.details, self._guest, said.peer
-        slots = details["slots"]
-        ring = Region(
-            page_size(slots, descriptors.RECORD_LIMIT), name="xenidc-ring", readonly_to_peers=True
-        )
-        mapped: list[Mapping] = []
-        channel: EventChannel | None = None
+        driver = self._driver
         try:
-            mapped.append(guest.map_grant_ref(peer, details["ring-ref"]))
-            mapped.append(guest.map_grant_ref(peer, details["buffer-ref"]))
-            channel = guest.bind_interdomain(
-                peer, details["event-channel"], details["event-channel-epoch"]
-            )
-            gref = guest.grant_access(peer, ring, readonly=True)
-            connection = Connection(
-                front,
-                said.epoch,
-                channel,
-                mapped[0],
-                mapped[1],
-                ring,
-                slots,
-                self.system.runtime,
-            )
-            answer = {"ring-ref": gref, "idempotent": self._driver.idempotent}
-            guest.switch(front, said.epoch, CONNECTED, answer, grants=[gref])
-        except IllegalTransition:
-            raise
-        except HypervisorError as error:  # it died while it connected; its CLOSED is on its way
-            _log.info("front end %s went away while it connected: %s", front, error)
-            self._give_back(mapped, channel, ring)
-            return
-        self._connections[front] = connection
-        self.watch(channel.fileno(), lambda: self._on_event(connection))
+            offer = Offer.of(said.details)
+            features = agree(offer, driver.version, driver.features)
+            self._connect(front, said, offer, features)
+        except VersionMismatch as error:
+            self._refuse(front, said.epoch, "version", str(error))
+        except RemoteProtocolError as error:
+            self._refuse(front, said.epoch, "refused", str(error))
 
-    def _give_back(self, mapped: list[Mapping], channel: EventChannel | None, ring: Region) -> None:
-        for mapping in mapped:
-            self._guest.unmap_grant_ref(mapping)
-        if channel is not None:
-            self._guest.close_port(channel)
-        self._guest.release(ring)
+    def _connect(
+        self, front: Front, said: PeerState, offer: Offer, features: frozenset[str]
+    ) -> None:
+        guest, peer = self._guest, said.peer
+        with ExitStack() as undo:
+            try:
+                ring = Region(
+                    page_size(offer.slots, descriptors.RECORD_LIMIT),
+                    name="xenidc-ring",
+                    readonly_to_peers=True,
+                )
+                undo.callback(guest.release, ring)
+                pages = guest.map_grant_ref(peer, offer.ring)
+                undo.callback(guest.unmap_grant_ref, pages)
+                memory = self._memory_of(peer, offer)
+                undo.callback(memory.close)
+                channel = guest.bind_interdomain(peer, offer.port, offer.port_epoch)
+                undo.callback(guest.close_port, channel)
+                connection = Connection(
+                    front,
+                    said.epoch,
+                    channel,
+                    pages,
+                    memory,
+                    ring,
+                    offer.slots,
+                    self.system.runtime,
+                )
+                gref = guest.grant_access(peer, ring, readonly=True)
+                answer = Acceptance(gref, self._driver.idempotent, self._driver.version, features)
+                guest.switch(front, said.epoch, CONNECTED, answer.details(), grants=[gref])
+            except (IllegalTransition, DomainDead):
+                raise
+            except (StaleEpoch, BadGrant, BadPort) as error:
+                _log.info("front end %s went away while it connected: %s", front, error)
+                self._drop(front)
+                self._say(front, said.epoch, CLOSED, "what was offered is gone")
+            except (HypervisorError, OSError) as error:
+                raise RemoteProtocolError(f"what was offered cannot be used: {error}") from error
+            else:
+                undo.pop_all()
+                self._connections[front] = connection
+                self.watch(channel.fileno(), lambda: self._on_event(connection))
+
+    def _memory_of(self, peer: int, offer: Offer) -> RemoteMemory:
+        if offer.copied:
+            return CopiedMemory(self._guest, peer, offer.buffers, offer.buffer_bytes)
+        return MappedMemory(self._guest, self._guest.map_grant_ref(peer, offer.buffers))
+
+    def _give_back(self, connection: Connection) -> None:
+        self._guest.unmap_grant_ref(connection.pages)
+        connection.memory.close()
+        self._guest.close_port(connection.channel)
+        self._guest.release(connection.ring)
 
     def _on_revoked(self, handles: set[int]) -> None:
         """Somebody took a connection's memory: it is over, and there may be another."""
@@ -204,7 +245,7 @@ class BackEndActor(Actor):
             while connection.read():
                 self._serve(connection)
         except RemoteProtocolError as error:
-            self._refuse(connection, error)
+            self._on_broken(connection, error)
 
     def _stop_watching(self, connection: Connection) -> None:
         if not connection.closing:
@@ -220,17 +261,19 @@ class BackEndActor(Actor):
             connection.close()
             if not connection.idle:
                 self._ending.setdefault(front, []).append(connection)
-            self._give_back(
-                [connection.pages, connection.memory], connection.channel, connection.ring
-            )
+            self._give_back(connection)
             if self._spin:
                 for other in self._connections.values():
                     raise_event(other.channel.fileno())  # it may have been that one's turn to spin
 
-    def _refuse(self, connection: Connection, error: RemoteProtocolError) -> None:
-        _log.error("front end %s broke the protocol: %s", connection.front, error)
-        self._drop(connection.front)
-        self._say(connection.front, connection.epoch, CLOSED, ["refused", str(error)])
+    def _refuse(self, front: Front, epoch: int, kind: str, reason: str) -> None:
+        """``kind``: of handshake.REFUSALS."""
+        _log.error("front end %s is refused: %s", front, reason)
+        self._drop(front)
+        self._say(front, epoch, CLOSED, [kind, reason])
+
+    def _on_broken(self, connection: Connection, error: RemoteProtocolError) -> None:
+        self._refuse(connection.front, connection.epoch, "refused", str(error))
 
     # --- requests ---
 
@@ -241,8 +284,11 @@ class BackEndActor(Actor):
         elif self._look_around():
             raise_event(connection.channel.fileno())  # nobody was asked to signal: look again
         else:
-            for each in list(self._connections.values()):
+            for each in self._open_connections():
                 self._serve_turn(each)
+
+    def _open_connections(self) -> list[Connection]:
+        return [each for each in self._connections.values() if not each.closing]
 
     def _look_around(self) -> bool:
         """Serve all connections as long as requests come quickly; whether they still do."""
@@ -252,7 +298,7 @@ class BackEndActor(Actor):
         while (at := now()) < until:
             if at - started > _SPIN_TURN:
                 return True
-            looked = [self._look(each) for each in list(self._connections.values())]
+            looked = [self._look(each) for each in self._open_connections()]
             if any(looked):
                 until = now() + self._spin
             else:
@@ -266,7 +312,7 @@ class BackEndActor(Actor):
                 return False
             self._serve(connection)
         except RemoteProtocolError as error:
-            self._refuse(connection, error)
+            self._on_broken(connection, error)
         return True
 
     def _serve_turn(self, connection: Connection) -> None:
@@ -278,7 +324,7 @@ class BackEndActor(Actor):
                 elif not connection.incoming.arm():
                     return
         except RemoteProtocolError as error:
-            self._refuse(connection, error)
+            self._on_broken(connection, error)
             return
         raise_event(connection.channel.fileno())  # there is more, when the others had a turn
 
@@ -343,7 +389,8 @@ class BackEndActor(Actor):
         try:
             last = connection.end(number, answer)
         except RemoteProtocolError as error:
-            _log.error("front end %s broke the protocol: %s", connection.front, error)
+            broken = _Broken(*connection.front, connection.epoch, str(error))
+            self.ref.tell(broken, control=True)
             return
         if last:
             self.ref.tell(_Idle(*connection.front), control=True)

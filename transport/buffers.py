@@ -9,14 +9,15 @@ flight; the holder's again afterwards. Only the holder writes to it.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from transport.errors import LocalProtocolError
 
 if TYPE_CHECKING:
-    from hypervisor import Mapping
     from transport.frontend import FrontEnd
+    from transport.remote_memory import RemoteMemory
 
 
 Bytes = Any
@@ -31,21 +32,30 @@ def bytes_of(memory: Bytes | None, *, writable: bool = False) -> memoryview:
     """
     try:
         view = memoryview(b"" if memory is None else memory)
-        flat = view if view.format == "B" and view.ndim == 1 else view.cast("B")
-    except (TypeError, ValueError) as error:
+        # What has a 0 in its shape cannot be cast, and has nothing in it.
+        flat = view.cast("B") if view.nbytes else memoryview(bytearray())
+    except (TypeError, ValueError, BufferError) as error:
         raise LocalProtocolError(f"that is no contiguous memory: {error}") from error
-    if writable and memory is not None and flat.readonly:
+    if "O" in view.format:
+        raise LocalProtocolError("that is an array of objects: its memory says nothing elsewhere")
+    if writable and memory is not None and view.readonly:
         raise LocalProtocolError("what is to receive cannot be written")
     return flat
 
 
 class LocalBuffer:
-    """Granted memory of the front end; a context manager that releases it."""
+    """Granted memory of the front end; a context manager that releases it.
 
-    __slots__ = ("_channel", "in_flight", "moved", "released", "size", "start", "view")
+    Attributes:
+        channel: whose it is.
+        size: bytes.
+        view: the bytes themselves.
+    """
+
+    __slots__ = ("channel", "in_flight", "moved", "released", "size", "start", "view")
 
     def __init__(self, channel: FrontEnd, start: int, size: int, view: memoryview) -> None:
-        self._channel = channel
+        self.channel = channel
         self.start = start
         self.size = size
         self.view = view
@@ -74,7 +84,7 @@ class LocalBuffer:
 
         Idempotent. The view must not be used any more: the memory will be another buffer's.
         """
-        self._channel.release(self)
+        self.channel.release(self)
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +99,12 @@ class LocalBuffer:
 
 
 class BufferPart:
-    """``size`` bytes from ``offset`` of a buffer, which it keeps in flight while it is."""
+    """``size`` bytes from ``offset`` of a buffer, which it keeps in flight while it is.
+
+    Attributes:
+        owner: that buffer.
+        size, view: as the buffer's.
+    """
 
     __slots__ = ("owner", "size", "start", "view")
 
@@ -101,21 +116,43 @@ class BufferPart:
 
 
 class RemoteBuffer:
-    """The front end's pages, mapped here: ``length`` bytes from ``start`` of its buffer region."""
+    """The front end's buffer, as the back end has it: ``length`` bytes from ``start`` of its buffer
+    memory. Whether that is mapped or copied (remote_memory.py) makes no difference to a driver.
+    """
 
     __slots__ = ("_memory", "length", "start")
 
-    def __init__(self, memory: Mapping, start: int, length: int) -> None:
+    def __init__(self, memory: RemoteMemory, start: int, length: int) -> None:
         self._memory = memory
         self.start = start
         self.length = length
 
-    def map(self, *, readonly: bool = False) -> memoryview:
-        """The bytes themselves, not a copy; usable in a ``with`` statement, which releases the
-        view.
+    def map(
+        self, *, readonly: bool = False, fill: bool = True
+    ) -> AbstractContextManager[memoryview]:
+        """The bytes, in a ``with`` statement. Mapped memory is the front end's own pages.
+
+        Args:
+            readonly: nothing is to be written: copied memory is not copied back.
+            fill: what is in the buffer is of interest; else copied memory is not copied before.
+
+        Copied memory is copied back at the end of the statement, unless that is an exception.
 
         Raises:
             GrantRevoked: the connection is over.
         """
-        view = self._memory.view[self.start : self.start + self.length]
-        return view.toreadonly() if readonly else view
+        return self._memory.map(self.start, self.length, readonly=readonly, fill=fill)
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """That part of it, to be looked at while the request is served; no copy of mapped memory.
+
+        Raises:
+            GrantRevoked: the connection is over.
+        """
+        self._memory.fetch(self.start + offset, length)
+        return self._memory.view(self.start + offset, length).toreadonly()
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Put ``data`` there. Raises GrantRevoked: the connection is over."""
+        self._memory.view(self.start + offset, len(data))[:] = data
+        self._memory.store(self.start + offset, len(data))

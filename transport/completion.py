@@ -25,7 +25,6 @@ class Completion:
     """
 
     __slots__ = (
-        "abandoned",
         "body",
         "buffers",
         "callback",
@@ -65,7 +64,6 @@ class Completion:
         self.number = 0
         self.reached = Reached.QUEUED
         self.cancelled = False
-        self.abandoned = False  # who called has gone
         self.done = False
         self.result: Any = None
         self.error: Exception | None = None

@@ -5,7 +5,7 @@ A driver knows no actor, no ring and no grant. It is run by the endpoint actor i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from transport.buffers import Bytes, RemoteBuffer, bytes_of
@@ -53,41 +53,46 @@ class Request:
 
         Raises:
             GrantRevoked: the connection is over.
+            Cancelled: the data is not in buffers, and the caller has gone with it.
             LocalProtocolError: the data is not in buffers, so that this has to wait for the front
-                end; only offloaded work may.
+                end; only offloaded work may. Or ``limit`` is below 0.
         """
+        if limit is not None and limit < 0:
+            raise LocalProtocolError(f"a data phase of {limit} bytes")
         if self.phases is not None:
             return self.phases.pull(limit)
-        return self._next(0, limit).toreadonly()
+        for buffer, offset, left in self._rest(0):
+            count = left if limit is None else min(limit, left)
+            self._at[0] += count
+            return buffer.read(offset, count)
+        return memoryview(b"")
 
     def push(self, data: Bytes) -> None:
         """A data phase: the next bytes for the caller.
 
         Raises:
-            LocalProtocolError: there is no room for so many; or as for `pull`.
-            GrantRevoked: the connection is over.
+            LocalProtocolError: there is no room for so many, and none was taken; or as for `pull`.
+            GrantRevoked, Cancelled: as for `pull`.
         """
         rest = bytes_of(data)
         if self.phases is not None:
             self.phases.push(rest)
             return
-        while len(rest):
-            room = self._next(1, len(rest))
-            if not len(room):
-                raise LocalProtocolError(f"{len(rest)} bytes more than the request has room for")
-            room[:] = rest[: len(room)]
-            rest = rest[len(room) :]
+        room = list(self._rest(1))
+        if len(rest) > sum(left for _, _, left in room):
+            raise LocalProtocolError(f"{len(rest)} bytes are more than the request has room for")
+        for buffer, offset, left in room:
+            part, rest = rest[:left], rest[left:]
+            buffer.write(offset, part)
+            self._at[1] += len(part)
 
-    def _next(self, way: int, limit: int | None) -> memoryview:
-        """The next stretch of the buffers, in one piece."""
+    def _rest(self, way: int) -> Iterator[tuple[RemoteBuffer, int, int]]:
+        """What is left of the buffers: each one's offset from which on, and how many bytes."""
         at = self._at[way]
         for buffer in self.buffers:
             if at < buffer.length:
-                count = buffer.length - at if limit is None else min(limit, buffer.length - at)
-                self._at[way] += count
-                return buffer.map()[at : at + count]
-            at -= buffer.length
-        return memoryview(bytearray())
+                yield buffer, at, buffer.length - at
+            at = max(0, at - buffer.length)
 
 
 class Offloaded:
@@ -109,6 +114,7 @@ class BackEnd:
             that much of a processor, and saves both sides a wake-up.
         idempotent: every operation may be done twice, since its effect is the same. Then requests
             are sent again to the next back end if this one dies with them.
+        version: of its protocol; a front end that asks for another one is refused.
         features: what it offers beyond its plain protocol; see `FrontEnd.features`.
     """
 
@@ -116,6 +122,7 @@ class BackEnd:
     workers: ClassVar[int] = 4
     spin: ClassVar[float] = 0.0
     idempotent: ClassVar[bool] = False
+    version: ClassVar[int] = 1
     features: ClassVar[frozenset[str]] = frozenset()
 
     def on_start(self, *args: Any, **kwargs: Any) -> None:

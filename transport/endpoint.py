@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from actors import Actor, Message
@@ -34,8 +35,9 @@ from hypervisor import (
     XenbusState,
 )
 from transport import descriptors
-from transport.errors import ChannelClosed, DeadlineExceeded
+from transport.errors import ChannelClosed, DeadlineExceeded, RemoteProtocolError
 from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, DEFAULT_SPIN, FrontEnd, Link
+from transport.handshake import BUFFER_LIMIT, Acceptance, Offer, refusal
 from transport.lifecycle import (
     CLOSED,
     CLOSING,
@@ -56,35 +58,60 @@ def connect(
     slots: int = DEFAULT_SLOTS,
     buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     spin: float = DEFAULT_SPIN,
+    memory: str = "mapped",
+    version: int | None = None,
+    features: Iterable[str] = (),
 ) -> FrontEnd:
     """Open a channel to ``device``, which may be started before or after.
 
     Args:
         timeout: seconds to wait for the back end.
-        slots: requests in flight at most, a power of two.
-        buffer_bytes: memory for buffers, a power of two of at least 16 KiB; all of it is reserved
-        now.
+        slots: requests in flight at most, a power of two up to 65536.
+        buffer_bytes: memory for buffers, a power of two from 16 KiB to 4 GiB; all of it is
+            reserved now.
         spin: seconds that a caller looks for its answer before it sleeps, while that pays.
+        memory: "mapped": the back end sees the buffers' own pages; or "copied": it has as much
+            memory of its own, and the hypervisor copies.
+        version: of the back end's protocol (`BackEnd.version`), if it matters.
+        features: what this side understands; see `FrontEnd.features`.
 
     Raises:
         DeadlineExceeded: no back end came in time; nothing is left.
-        ChannelClosed: the back end has been given up.
+        VersionMismatch: it has another version.
+        ChannelClosed: the back end has been given up, or refuses us.
+        ValueError: no channel has so many slots or bytes, or such memory.
     """
+    if memory not in ("mapped", "copied"):
+        raise ValueError(f"memory is 'mapped' or 'copied', not {memory!r}")
+    if buffer_bytes > BUFFER_LIMIT:
+        raise ValueError(f"a channel has at most {BUFFER_LIMIT} bytes, not {buffer_bytes}")
     system = machine.system
-    spin = 0.0 if system.simulation else spin
-    front = FrontEnd(device, slots, buffer_bytes, system.runtime, spin)
-    channel = machine.next_channel()
-    system.start(
-        FrontEndActor, front, machine, channel, machine.watchdog, name=f"{device}-{channel}"
+    front = FrontEnd(
+        device, slots, buffer_bytes, system.runtime, None if system.simulation else spin
     )
+    channel = machine.next_channel()
+    wish = Wish(memory == "copied", version, frozenset(features))
+    system.start(FrontEndActor, front, machine, channel, wish, name=f"{device}-{channel}")
     if not front.is_settled_within(timeout):
         front.close()
         raise DeadlineExceeded(f"no back end serves {device!r} after {timeout} s")
     if front.failure is not None:
-        failure = front.failure
         front.close()
-        raise failure
+        raise front.failure
     return front
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a front end asks of every back end.
+
+    Attributes:
+        copied, version, features: see `Offer`.
+    """
+
+    copied: bool
+    version: int | None
+    features: frozenset[str]
 
 
 class Busy(Message):
@@ -115,9 +142,8 @@ class Fault(Message):
 class _Epoch:
     """What belongs to one pairing, from its first word on."""
 
-    def __init__(self, number: int, back: int, guest: Guest, front: FrontEnd) -> None:
+    def __init__(self, number: int, guest: Guest, front: FrontEnd) -> None:
         self.number = number
-        self.back = back
         self.ring = Region(
             page_size(front.slots, descriptors.RECORD_LIMIT),
             name="xenidc-ring",
@@ -145,13 +171,14 @@ class _Epoch:
 class FrontEndActor(Actor):
     """See the module's text."""
 
-    def __init__(self, front: FrontEnd, machine: Machine, channel: int, watchdog: float) -> None:
+    def __init__(self, front: FrontEnd, machine: Machine, channel: int, wish: Wish) -> None:
         super().__init__()
         self._front = front
         self._machine = machine
         self._guest = machine.guest
         self._channel = channel
-        self._watchdog = watchdog
+        self._watchdog = machine.watchdog
+        self._wish = wish
         self._state = CLOSED
         self._epoch: _Epoch | None = None
         self._seen: Any = None
@@ -237,11 +264,14 @@ class FrontEndActor(Actor):
             self._guest.switch(self._front_id, epoch, state, details, grants=grants)
 
     def _prepare(self, said: PeerState) -> None:
-        self._epoch = epoch = _Epoch(said.epoch, said.peer, self._guest, self._front)
+        self._epoch = epoch = _Epoch(said.epoch, self._guest, self._front)
         self.after(self._watchdog, Overdue(said.epoch))
         with suppress(HypervisorError):  # it died meanwhile: its end is in our mailbox already
             epoch.grants.append(self._guest.grant_access(said.peer, epoch.ring, readonly=True))
-            epoch.grants.append(self._guest.grant_access(said.peer, self._front.memory))
+            memory = self._guest.grant_access(
+                said.peer, self._front.memory, copy_only=self._wish.copied
+            )
+            epoch.grants.append(memory)
             epoch.port = self._guest.alloc_unbound(said.peer, self._front.wake)
 
     def _offer(self, said: PeerState) -> None:
@@ -250,32 +280,34 @@ class FrontEndActor(Actor):
         if epoch.port is None:
             return  # it had died before
         ring, buffers = epoch.grants
-        details = {
-            "ring-ref": ring,
-            "buffer-ref": buffers,
-            "event-channel": epoch.port.port,
-            "event-channel-epoch": epoch.port.epoch,
-            "slots": self._front.slots,
-        }
-        self._say(said.epoch, INITIALISED, details, epoch.grants)
+        offer = Offer(
+            ring,
+            buffers,
+            epoch.port.port,
+            epoch.port.epoch,
+            self._front.slots,
+            self._front.memory.size,
+            self._wish.copied,
+            self._wish.version,
+            self._wish.features,
+        )
+        self._say(said.epoch, INITIALISED, offer.details(), epoch.grants)
 
     def _open(self, said: PeerState) -> None:
         epoch = self._epoch
         assert epoch is not None
         assert epoch.port is not None
-        gref = said.details["ring-ref"]
+        slots = self._front.slots
         try:
-            epoch.peer = self._guest.map_grant_ref(said.peer, gref)
-            link = Link(
-                said.epoch,
-                epoch.ring,
-                epoch.port,
-                epoch.peer,
-                self._front.slots,
-                idempotent=said.details["idempotent"] is True,
-            )
+            accepted = Acceptance.of(said.details, self._wish.features)
+            epoch.peer = self._guest.map_grant_ref(said.peer, accepted.ring)
+            link = Link(said.epoch, epoch.ring, epoch.port, epoch.peer, slots, accepted)
         except HypervisorError:
             return  # it died meanwhile, as above
+        except RemoteProtocolError as error:
+            self._front.count_fault()
+            self._complain(said.epoch, str(error), broken=True)
+            return
         self._front.open(link)
         self._say(said.epoch, CONNECTED)
 
@@ -285,10 +317,11 @@ class FrontEndActor(Actor):
         epoch, self._epoch = self._epoch, None
         assert epoch is not None
         self._front.take_back(epoch.take_back(), started)
-        if isinstance(said.details, list):  # it lives, but will not talk to us: our own fault
+        refused = refusal(self.device, said.details)
+        if refused is not None:
             self._state = UNKNOWN
             self._guest.disconnect(self._channel)
-            self._front.end(ChannelClosed(f"{self.device!r} refused us: {said.details[-1]}"))
+            self._front.end(refused)
 
     def _end(self, said: PeerState) -> None:
         self._front.end(ChannelClosed(f"{self.device!r} is gone: {said.details}"))

@@ -50,6 +50,10 @@ class ChannelClosed(TransportError):
     """The channel has ended for good; whether the work of an open request was done is not known."""
 
 
+class VersionMismatch(ChannelClosed):
+    """The back end speaks another version than the front end was told to ask for."""
+
+
 class ChannelFull(TransportError):
     """Every slot of the channel is taken. Nothing was sent; reap, then try again."""
 

@@ -19,13 +19,14 @@ must not `call`, but by polling.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from actors import Fd, Future, Lock, Runtime
+from actors import Fd, Future, Lock, Message, Ref, Runtime
 from hypervisor import EventChannel, Mapping, Region, clear_event, new_event, raise_event
 from transport import descriptors
 from transport.buffers import BufferPart, Bytes, LocalBuffer, bytes_of
@@ -35,8 +36,10 @@ from transport.errors import (
     ChannelClosed,
     ChannelFull,
     DeadlineExceeded,
+    LocalProtocolError,
     RemoteProtocolError,
 )
+from transport.handshake import Acceptance
 from transport.journal import Journal, OnLoss, Reached
 from transport.pending import Pending
 from transport.pool import Pool
@@ -46,6 +49,8 @@ from transport.waiting import Waiting, wake
 
 Submitted = LocalBuffer | BufferPart | Iterable[LocalBuffer | BufferPart] | None
 """What a request can carry: a buffer, a part of one, several, or none."""
+
+_log = logging.getLogger("transport")
 
 DEFAULT_SLOTS = 512
 DEFAULT_SPIN = 50e-6
@@ -87,29 +92,35 @@ class Link:
         channel: EventChannel,
         peer_page: Mapping,
         slots: int,
-        *,
-        idempotent: bool,
+        accepted: Acceptance,
     ) -> None:
         self.epoch = epoch
         self.channel = channel
+        self.accepted = accepted
         ours, _ = split_page(ring.view, slots, descriptors.RECORD_LIMIT)
         theirs, journal = split_page(peer_page.view, slots, descriptors.RECORD_LIMIT)
         self.incoming = Incoming(ours, theirs)
         self.outgoing = Outgoing(ours, theirs)
         self._journal = Journal(journal, slots)
-        self._idempotent = idempotent
         self.queue: list[bytes] = []
         self.closing = False  # nothing more goes into its ring
         self.broken = False  # and nothing that comes out of it is believed
 
     def begun(self, number: int) -> bool:
         """Whether that request may have been begun, and may not be done twice."""
-        return not self._idempotent and (self.broken or self._journal.begun(number))
+        return not self.accepted.idempotent and (self.broken or self._journal.begun(number))
 
     def show(self) -> None:
-        """Show the back end what is queued, with one signal at most."""
+        """Show the back end what is queued, with one signal at most.
+
+        Raises:
+            RemoteProtocolError: it has more of us unread than there can be.
+        """
         if self.queue and not self.closing:
-            self.outgoing.write(b"".join(self.queue))
+            records = b"".join(self.queue)
+            if len(records) > self.outgoing.room():
+                raise RemoteProtocolError("the back end does not read, and answers")
+            self.outgoing.write(records)
             self.queue.clear()
             if self.outgoing.publish():
                 self.channel.send()
@@ -121,14 +132,22 @@ class FrontEnd:
     Attributes:
         slots: how many requests may be in flight.
         buffer_limit: bytes of the largest buffer.
+        version: the back end's; 0 while there has been none.
+        features: what both sides have, as the last back end had it.
+
+    Raises:
+        ValueError: no channel has so many slots or bytes.
     """
 
     def __init__(
-        self, device: str, slots: int, buffer_bytes: int, runtime: Runtime, spin: float
+        self, device: str, slots: int, buffer_bytes: int, runtime: Runtime, spin: float | None
     ) -> None:
         self.device = device
         self.slots = slots
         self.buffer_limit = buffer_bytes // 4
+        self.version = 0
+        self.features: frozenset[str] = frozenset()
+        self._pending = Pending(device, slots)
         self._pool = Pool(buffer_bytes)
         self._memory = Region(buffer_bytes, name="xenidc-buffers")
         self._wake = new_event()
@@ -137,7 +156,6 @@ class FrontEnd:
         self._lock = threading.Lock()  # nobody waits while holding it
         self._waiting = Waiting(self, runtime, self._wake.fileno(), f"answers of {device}", spin)
         self._for_slots: list[Lock] = []  # callers that wait for one
-        self._pending = Pending(device, slots)
         self._finished: list[Completion] = []
         self._called_back: list[Completion] = []  # ended; their callbacks are still to be called
         self._buffers: dict[int, LocalBuffer] = {}  # by where they start
@@ -149,6 +167,8 @@ class FrontEnd:
         self._on_drive: Callable[[], None] = lambda: None
         self._busy = False
         self._endpoint_drives = False
+        self._half_closed = False  # nothing new is taken
+        self._drains = False  # who drains reaps, and nobody else
         self._ended = self._resent = self._unknown = self._epochs = self._faults = 0
         self._revoke_seconds: list[float] = []
         self._unsettled = runtime.lock(f"a back end of {device}")  # until it is open, or has ended
@@ -184,7 +204,7 @@ class FrontEnd:
             raise ValueError(f"a buffer has 0 to {self.buffer_limit} bytes, not {size}")
         with self._lock:
             if self._end is not None:
-                raise self._end
+                raise self._closed()
             start = self._pool.take(size)
             buffer = LocalBuffer(self, start, size, self._memory.view[start : start + size])
             self._buffers[start] = buffer
@@ -236,11 +256,10 @@ class FrontEnd:
         waiter = waiting.waiter()
         request = self._request(body, buffer, send, receive, on_loss=on_loss, waiter=waiter)
         done = request.has_ended
-        if not self._enter(request):
+        if not self._enter(request, show=True):
             self._enter_later(request, waiter, deadline)
-        self.push()
         if wait == "poll":
-            in_time = waiting.poll(done, deadline)
+            in_time = waiting.poll(done, waiter, deadline)
         else:
             in_time = (wait == "spin" and waiting.spin(done)) or waiting.sleep(
                 done, waiter, deadline
@@ -265,17 +284,19 @@ class FrontEnd:
         """Queue a request, whose end `reap` will return. `push` shows it to the back end.
 
         Args:
-            callback: is called with it by who reaps, instead. It must not wait.
+            callback: is called with it by who reaps, instead. It must not wait, nor raise.
 
         Raises:
             ChannelFull: no slot is free.
+            BuffersExhausted: there is no memory for a stream's chunk.
             ChannelClosed, LocalProtocolError: see there.
         """
         request = self._request(
             body, buffer, send, receive, token=token, on_loss=on_loss, callback=callback
         )
-        if not self._enter(request):
-            self._give_up(request)
+        if not self._enter(request, show=False):
+            with self._lock:
+                self._give_up(request)
             raise ChannelFull(f"all {self.slots} slots of {self.device!r} are taken")
         return request
 
@@ -304,12 +325,50 @@ class FrontEnd:
             else:
                 future.set(request.result)
 
-        if not self._waiting.driven:
-            self._endpoint_drives = self._waiting.driven = True
-            self._on_drive()
+        self._have_driven()
         self.submit(body, buffer, send=send, receive=receive, on_loss=on_loss, callback=settle)
         self.push()
         return future
+
+    def tell(
+        self,
+        actor: Ref,
+        message: Callable[[Completion], Message],
+        body: Any,
+        buffer: Submitted = None,
+        *,
+        send: Bytes | None = None,
+        receive: Bytes | None = None,
+        on_loss: OnLoss = OnLoss.SETTLE,
+    ) -> Completion:
+        """Make a request at whose end ``actor`` is told ``message(completion)``.
+
+        From the first one on the channel's endpoint reaps for all, as with `future`. The message
+        has the control lane, so it is not refused for want of room: there are at most ``slots``.
+
+        Raises:
+            ChannelFull: no slot is free.
+            ChannelClosed, LocalProtocolError: see there.
+        """
+        self._have_driven()
+        request = self.submit(
+            body,
+            buffer,
+            send=send,
+            receive=receive,
+            on_loss=on_loss,
+            callback=lambda ended: actor.tell(message(ended), control=True),
+        )
+        self.push()
+        return request
+
+    def _have_driven(self) -> None:
+        if not self._waiting.driven:
+            self._endpoint_drives = True
+            self._waiting.make_way(driven=True)
+            with self._lock:
+                self._rouse_leader()  # he makes way, and the endpoint arms the ring
+            self._on_drive()
 
     def cancel(self, request: Completion) -> None:
         """Its result is of no use any more: tell the driver so.
@@ -324,6 +383,7 @@ class FrontEnd:
             if request.reached is Reached.QUEUED:
                 request.error = Cancelled("it was cancelled before it was sent")
                 self._finish(request)
+                self._rouse_leader()  # he may wait for the slot
             elif link is not None and not link.closing:
                 link.queue.append(descriptors.pack_cancel(link.epoch, request.number))
         self.push()
@@ -332,12 +392,8 @@ class FrontEnd:
     def push(self) -> None:
         """Show the back end everything that is queued, with one signal at most."""
         with self._lock:
-            link = self._link
-            if link is not None:
-                try:
-                    link.show()
-                except RemoteProtocolError as error:
-                    self._fault(link, error)
+            if self._link is not None:
+                self._show(self._link)
 
     def reap(self) -> list[Completion]:
         """Every submitted request that has ended since the last time; never waits.
@@ -345,7 +401,7 @@ class FrontEnd:
         Afterwards `fileno` becomes readable when the next one has ended.
         """
         with self._lock:
-            if self._end is None:
+            if self._end is None and not self._drains:
                 clear_event(self._wake.fileno())
                 self._collect(arm=True)
             finished, self._finished = self._finished, []
@@ -363,7 +419,7 @@ class FrontEnd:
         """
         if self._endpoint_drives:
             raise ValueError("a channel with futures is driven by its endpoint")
-        self._waiting.driven = True
+        self._waiting.make_way(driven=True)
         raise_event(self._wake.fileno())  # a leader makes way, and the loop has a first look
         return self._wake.fileno()
 
@@ -389,6 +445,52 @@ class FrontEnd:
                 list(self._revoke_seconds),
                 self._faults,
             )
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Half close: nothing new is taken, what is in flight ends, and then the channel is closed.
+
+        From any thread, an event loop's too: what is submitted and ends meanwhile is for `reap`.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+
+        Raises:
+            DeadlineExceeded: not everything has ended. Nothing new is taken still.
+            ValueError: it is being drained already.
+        """
+        deadline = None if timeout is None else self._runtime.now() + timeout
+        with self._lock:
+            if self._end is not None:
+                return
+            if self._drains:
+                raise ValueError(f"the channel to {self.device!r} is being drained already")
+            self._half_closed = self._drains = True
+            number = self._wake.fileno()
+            while self._for_slots:
+                self._slot_is_free()  # there will be none for them
+        self.push()
+        driven = self._waiting.driven
+        self._waiting.make_way(driven=True)
+        sleeper = self._runtime.readable(number, f"the last answer of {self.device}")
+        with self._lock:
+            self._rouse_leader()
+        try:
+            while True:
+                self.look(arm=True)
+                if not len(self._pending):
+                    break
+                left = None if deadline is None else max(0.0, deadline - self._runtime.now())
+                if not sleeper.wait(left):
+                    raise DeadlineExceeded(f"{len(self._pending)} requests have not ended in time")
+                with self._lock:
+                    if self._end is None:
+                        clear_event(self._wake.fileno())
+        finally:
+            with self._lock:
+                self._drains = False
+                self._rouse_leader()  # or who reaped before
+            self._waiting.make_way(driven=driven)
+        self.close()
 
     def close(self) -> None:
         """End the channel: what is in flight ends with `ChannelClosed`. Idempotent."""
@@ -423,15 +525,25 @@ class FrontEnd:
         owners = tuple(each.owner for each in several)
         return Completion(body, owners, (spans,), **options)
 
-    def _enter(self, request: Completion) -> bool:
-        """Take it in; False: there is no slot."""
+    def _enter(self, request: Completion, *, show: bool) -> bool:
+        """Take it in; False: there is no slot. If it raises, nothing is left of it.
+
+        ``show``: as `push` does, under the same lock.
+        """
         with self._lock:
-            if self._end is not None:
-                raise self._end
-            if not self._pending.credits:
-                return False
             link = self._link
-            record = self._pending.add(request, 0 if link is None else link.epoch)
+            try:
+                if self._end is not None or self._half_closed:
+                    raise self._closed()
+                for buffer in request.buffers:
+                    if buffer.released or buffer.channel is not self:
+                        raise LocalProtocolError("a buffer of another channel, or a released one")
+                if not self._pending.credits:
+                    return False
+                record = self._pending.add(request, 0 if link is None else link.epoch)
+            except BaseException:
+                self._give_up(request)
+                raise
             for buffer in request.buffers:
                 if buffer.moved:
                     self._settle(buffer)
@@ -440,6 +552,8 @@ class FrontEnd:
             if link is not None and not link.closing:
                 request.reached = Reached.SENT
                 link.queue.append(record)
+                if show:
+                    self._show(link)
             if self._busy:
                 return True
             self._busy = True
@@ -448,15 +562,16 @@ class FrontEnd:
 
     def _enter_later(self, request: Completion, waiter: Lock, deadline: float | None) -> None:
         """Take it in as soon as there is a slot."""
+        self.push()  # or what fills the slots may not have been shown to the back end
         try:
-            while not self._enter(request):
+            while not self._enter(request, show=True):
                 with self._lock:
-                    self._for_slots.append(waiter)
+                    if waiter not in self._for_slots:
+                        self._for_slots.append(waiter)
                 if not self._waiting.sleep(self._has_slot, waiter, deadline):
+                    with self._lock:
+                        self._give_up(request)
                     raise DeadlineExceeded(f"no slot of {self.device!r} was free in time")
-        except BaseException:
-            self._give_up(request)
-            raise
         finally:
             with self._lock:
                 if waiter in self._for_slots:
@@ -465,7 +580,13 @@ class FrontEnd:
                     self._slot_is_free()  # it was told of one, and may not have taken it
 
     def _has_slot(self) -> bool:
-        return self._end is not None or self._pending.credits > 0
+        return self._end is not None or self._half_closed or self._pending.credits > 0
+
+    def _closed(self) -> ChannelClosed:
+        """Why nothing is taken, in an error of each caller's own."""
+        if self._end is None:
+            return ChannelClosed(f"the channel to {self.device!r} is being closed")
+        return type(self._end)(str(self._end))
 
     def _slot_is_free(self) -> None:
         if self._for_slots:
@@ -530,8 +651,7 @@ class FrontEnd:
         if request.stream is not None:
             self._free(request.stream.chunk)
         if request.waiter is not None:
-            if not request.abandoned:
-                wake(request.waiter)
+            wake(request.waiter)
         elif request.callback is not None:
             self._called_back.append(request)
         else:
@@ -545,13 +665,15 @@ class FrontEnd:
                 ended, self._called_back = self._called_back, []
             for request in ended:
                 assert request.callback is not None
-                request.callback(request)
+                try:
+                    request.callback(request)
+                except Exception:  # noqa: BLE001 - the caller is another one
+                    _log.exception("a callback of %s failed", self.device)
 
     def _give_up(self, request: Completion) -> None:
-        """It was never taken in."""
+        """Under the lock: it will never be taken in."""
         if request.stream is not None:
-            with self._lock:
-                self._free(request.stream.chunk)
+            self._free(request.stream.chunk)
 
     def _free(self, buffer: LocalBuffer) -> None:
         if self._buffers.pop(buffer.start, None) is not None:
@@ -567,7 +689,8 @@ class FrontEnd:
         with self._lock:
             if request.done:
                 return
-            request.abandoned = True
+            if request.stream is not None:
+                request.stream.abandon()
         self.cancel(request)
         raise DeadlineExceeded(f"{self.device!r} did not answer in time")
 
@@ -586,14 +709,15 @@ class FrontEnd:
             if self._end is None and not self._waiting.driven:
                 clear_event(self._wake.fileno())
 
-    def promote(self) -> None:
-        """The leader has what he wants: somebody else who waits is to lead."""
+    def _rouse_leader(self) -> None:
+        """Under the lock: whoever sleeps on the eventfd is to look."""
+        if self._end is None:
+            raise_event(self._wake.fileno())
+
+    def rouse(self, waiter: Lock) -> None:
+        """He who sleeps on it is to look for himself."""
         with self._lock:
-            for request in self._pending:
-                if request.waiter is not None and not request.abandoned:
-                    wake(request.waiter)
-                    return
-            self._slot_is_free()
+            wake(waiter)
 
     # --- what the endpoint actor calls ------------------------------------------------------------
 
@@ -631,6 +755,7 @@ class FrontEnd:
             if self._end is not None:
                 return
             self._link = link
+            self.version, self.features = link.accepted.version, link.accepted.features
             self._epochs += 1
             if self._epochs > 1:
                 self._resent += len(self._pending)
@@ -652,8 +777,9 @@ class FrontEnd:
 
     def on_signal(self) -> None:
         """The endpoint drives the channel, and `wake` is readable."""
-        clear_event(self._wake.fileno())
-        self.look(arm=True)
+        if not self._drains:
+            clear_event(self._wake.fileno())
+            self.look(arm=True)
 
     def hold(self) -> None:
         """The back end is closing: it answers what is in its ring, and nothing more goes there.
@@ -728,7 +854,7 @@ class FrontEnd:
             self._end = error or ChannelClosed(f"the channel to {self.device!r} was closed")
             self._link = None
             for request in list(self._pending):
-                request.error = self._end
+                request.error = self._closed()
                 self._finish(request)
             raise_event(self._wake.fileno())
         self._call_back()
@@ -745,9 +871,20 @@ class FrontEnd:
             if not failed:
                 self._wake.close()
 
+    def count_fault(self) -> None:
+        """A back end broke the protocol before there was a link to it."""
+        with self._lock:
+            self._faults += 1
+
     def _settled(self) -> None:
         with self._lock:
             wake(self._unsettled)
+
+    def _show(self, link: Link) -> None:
+        try:
+            link.show()
+        except RemoteProtocolError as error:
+            self._fault(link, error)
 
     def _fault(self, link: Link, error: RemoteProtocolError) -> None:
         """The back end is broken: stop listening to it, and have it replaced."""

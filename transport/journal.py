@@ -22,6 +22,8 @@ from __future__ import annotations
 from enum import Enum
 
 WORD = 8
+SLOT_LIMIT = 1 << 16
+"""Slots of a channel at most."""
 
 
 def journal_size(slots: int) -> int:
@@ -30,11 +32,16 @@ def journal_size(slots: int) -> int:
 
 
 class Slots:
-    """The numbers of requests in flight: at most ``count``, a power of two, at a time."""
+    """The numbers of requests in flight: at most ``count``, a power of two, at a time.
+
+    Raises:
+        ValueError: ``count`` is none, or above `SLOT_LIMIT`.
+    """
 
     def __init__(self, count: int) -> None:
-        if count < 1 or count & (count - 1):
-            raise ValueError(f"a channel has a power of two of slots, not {count}")
+        if not 1 <= count <= SLOT_LIMIT or count & (count - 1):
+            text = f"a channel has a power of two of slots, at most {SLOT_LIMIT}, not {count}"
+            raise ValueError(text)
         self.count = count
         self._next = [slot + count for slot in range(count - 1, -1, -1)]
 

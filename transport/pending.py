@@ -53,15 +53,17 @@ class Pending:
         return record
 
     def records(self, epoch: int) -> list[bytes]:
-        """All of them, for a new epoch."""
+        """All of them, for a new epoch, with the word that a request is of no use any more."""
+        records = []
         for request in self:
             request.reached = Reached.SENT
             if request.stream is not None:
                 request.stream.restart()
-        return [
-            descriptors.pack_request(epoch, request.number, request.body, *request.where)
-            for request in self
-        ]
+            number = request.number
+            records.append(descriptors.pack_request(epoch, number, request.body, *request.where))
+            if request.cancelled:
+                records.append(descriptors.pack_cancel(epoch, number))
+        return records
 
     def find(self, number: object) -> Completion:
         """The request of that number.

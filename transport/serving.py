@@ -21,8 +21,9 @@ from hypervisor import EventChannel, GrantRevoked, Mapping, Region
 from transport import descriptors
 from transport.buffers import RemoteBuffer
 from transport.driver import Request
-from transport.errors import LocalProtocolError, RemoteProtocolError
+from transport.errors import Cancelled, LocalProtocolError, RemoteProtocolError
 from transport.journal import Journal
+from transport.remote_memory import RemoteMemory
 from transport.ring import Incoming, Outgoing, split_page
 
 
@@ -35,7 +36,7 @@ class Connection:
         epoch: int,
         channel: EventChannel,
         pages: Mapping,
-        memory: Mapping,
+        memory: RemoteMemory,
         ring: Region,
         slots: int,
         runtime: Runtime,
@@ -46,7 +47,6 @@ class Connection:
         self.pages = pages
         self.memory = memory
         self.ring = ring
-        self._memory_size = len(memory.view)
         self._runtime = runtime
         ours, journal = split_page(ring.view, slots, descriptors.RECORD_LIMIT)
         theirs, _ = split_page(pages.view, slots, descriptors.RECORD_LIMIT)
@@ -85,6 +85,8 @@ class Connection:
         if number < 0:
             self._word(-number, record[2:])
             return None
+        if number in self._running:
+            raise RemoteProtocolError(f"request {number} is in flight already")
         if fields == 3:
             return number, Request(record[2])
         if fields == 5:
@@ -102,7 +104,7 @@ class Connection:
     def _buffer(self, start: Any, length: Any) -> RemoteBuffer:
         if type(start) is not int or type(length) is not int:
             raise RemoteProtocolError(f"a buffer of {length!r:.80} bytes at {start!r:.80}")
-        if start < 0 or length < 0 or start + length > self._memory_size:
+        if start < 0 or length < 0 or start + length > self.memory.size:
             raise RemoteProtocolError(f"a buffer of {length} bytes at {start}")
         return RemoteBuffer(self.memory, start, length)
 
@@ -115,8 +117,10 @@ class Connection:
                 return
             count = rest[0]
             phases = None if request is None else request.phases
-            if phases is None or len(rest) > 1 or type(count) is not int or count < 0:
+            expected = phases is not None and phases.awaited
+            if not expected or len(rest) > 1 or type(count) is not int or count < 0:
                 raise RemoteProtocolError(f"a data phase of request {number}: {rest!r:.80}")
+            assert phases is not None
             phases.done(count)
 
     # --- what goes out ---
@@ -181,6 +185,7 @@ class Connection:
         with self._lock:
             if not self.wants_phases:
                 raise GrantRevoked("the connection is over")
+            phases.awaited = True
             self._publish(descriptors.pack_phase(self.epoch, phases.number, status, count))
         phases.arrived.acquire()
         with self._lock:
@@ -193,7 +198,7 @@ class Connection:
         with self._lock:
             self._no_phases = True
             for request in self._running.values():
-                if request.phases is not None:
+                if request.phases is not None and request.phases.awaited:
                     request.phases.done(0)
 
     def close(self) -> None:
@@ -220,18 +225,20 @@ class Phases:
     ) -> None:
         self.number = number
         self.allowed = False  # it may wait
+        self.awaited = False  # the front end's word that one is done
         self.moved = 0
         self.arrived: Lock = runtime.lock(f"a data phase of request {number}")
         self.arrived.acquire()
         self._connection = connection
         self._chunk = chunk
         self._left = [send, receive]
+        self._gone = False
 
     def done(self, count: int) -> None:
         """Under the connection's lock: the front end has moved so many bytes."""
         self.moved = count
-        if self.arrived.locked():
-            self.arrived.release()
+        self.awaited = False
+        self.arrived.release()
 
     def pull(self, limit: int | None) -> memoryview:
         """See `Request.pull`."""
@@ -239,25 +246,32 @@ class Phases:
         if wanted <= 0:
             return memoryview(b"")
         self._may_wait()
-        count = self._connection.phase(self, descriptors.PULL, wanted)
-        if count != wanted:
-            raise RemoteProtocolError(f"{count} bytes came instead of {wanted}")
-        self._left[0] -= count
-        return self._chunk.map(readonly=True)[:count]
+        self._move(descriptors.PULL, wanted)
+        self._left[0] -= wanted
+        return self._chunk.read(0, wanted)
 
     def push(self, data: memoryview) -> None:
         """See `Request.push`."""
         if len(data) > self._left[1]:
             raise LocalProtocolError(f"{len(data)} bytes, and room for {self._left[1]}")
         while len(data):
-            self._may_wait()
             count = min(len(data), self._chunk.length)
-            self._chunk.map()[:count] = data[:count]
-            if self._connection.phase(self, descriptors.PUSH, count) != count:
-                raise RemoteProtocolError(f"fewer than {count} bytes were taken")
+            self._may_wait()
+            self._chunk.write(0, data[:count])
+            self._move(descriptors.PUSH, count)
             self._left[1] -= count
             data = data[count:]
 
     def _may_wait(self) -> None:
         if not self.allowed:
             raise LocalProtocolError("this waits for the front end: do it in offloaded work")
+
+    def _move(self, status: int, count: int) -> None:
+        """Have the front end move so many bytes."""
+        if not self._gone:
+            moved = self._connection.phase(self, status, count)
+            if moved not in (0, count):
+                raise RemoteProtocolError(f"{moved} bytes were moved instead of {count}")
+            self._gone = moved == 0
+        if self._gone:
+            raise Cancelled("the caller has gone, and his data with him")

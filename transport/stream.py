@@ -5,7 +5,10 @@ of buffer memory that everything passes through. The chunk is reserved before th
 so nothing can run out in the middle, and a phase moves at most so much: that is the back-pressure.
 The back end's half is in serving.py.
 
-Corner case: a request that is sent again, to another back end, starts again from the beginning.
+Corner cases:
+- A request that is sent again, to another back end, starts again from the beginning.
+- A caller whose deadline has passed has his memory back at once: it is neither read nor written any
+  more, and each phase that follows is answered with 0 bytes.
 """
 
 from __future__ import annotations
@@ -25,14 +28,30 @@ class Stream:
         self.receive = receive
         self.chunk = chunk
         self.sent = self.received = 0
+        self._over = False
+        self._told = False  # the back end, that it is over
+
+    def abandon(self) -> None:
+        """The caller has gone, with his memory."""
+        self._over = True
+        self.send = self.receive = memoryview(b"")
 
     def restart(self) -> None:
         """The back end is a new one."""
         self.sent = self.received = 0
+        self._told = False
 
     def pull(self, limit: int) -> int:
-        """Put what comes next into the chunk, at most ``limit`` bytes; returns how many."""
+        """Put what comes next into the chunk, at most ``limit`` bytes; returns how many.
+
+        Raises:
+            RemoteProtocolError: nothing is left, or nothing is asked for; see descriptors.py.
+        """
+        if self._over:
+            return self._end()
         count = min(limit, self.chunk.size, len(self.send) - self.sent)
+        if count < 1:
+            raise RemoteProtocolError(f"a phase of {limit} bytes of a stream that is at its end")
         self.chunk.view[:count] = self.send[self.sent : self.sent + count]
         self.sent += count
         return count
@@ -41,10 +60,18 @@ class Stream:
         """Take ``count`` bytes out of the chunk.
 
         Raises:
-            RemoteProtocolError: there is no room for so many.
+            RemoteProtocolError: there is no room for so many, or they are none.
         """
-        if count > min(self.chunk.size, len(self.receive) - self.received):
-            raise RemoteProtocolError(f"{count} bytes more than the request has room for")
+        if self._over:
+            return self._end()
+        if not 1 <= count <= min(self.chunk.size, len(self.receive) - self.received):
+            raise RemoteProtocolError(f"{count} bytes are not what the request has room for")
         self.receive[self.received : self.received + count] = self.chunk.view[:count]
         self.received += count
         return count
+
+    def _end(self) -> int:
+        if self._told:
+            raise RemoteProtocolError("a phase of a stream whose caller has gone")
+        self._told = True
+        return 0

@@ -1,16 +1,20 @@
 """How the callers of a channel wait: they lead, follow, spin or poll.
 
 Of the threads that are in `FrontEnd.call` the first becomes the leader, which sleeps on the
-channel's eventfd and reaps for all; the others sleep on locks of their own. When the leader has
-what it waits for it wakes another to lead. A request's answer therefore costs its caller one
-wake-up.
+channel's eventfd and reaps for all; the others follow: they sleep on locks of their own. When the
+leader has what it waits for it wakes the first follower to lead, who hands that on if it has no use
+for it. A request's answer therefore costs its caller one wake-up.
 
 A caller that spins looks at the ring itself before it sleeps, without asking to be signalled: the
 answer then costs no wake-up at all. That pays if answers come within the spin's time, so there is
 credit for it, which every spin that was worth it raises and every other one lowers; without credit
 one call in a few tries again. Between two looks it lets go of the GIL and of the processor.
 
-Corner case: in a simulation nobody spins (``spin`` is 0): nothing would move meanwhile.
+Corner cases:
+- In a simulation nobody spins or polls (``spin`` is None): nothing would move meanwhile. Who drives
+  the channel must not call at all there.
+- Who spins or polls is no follower, and takes the answers of those who are; so to be woken to lead
+  and to have one's own answer may come together.
 """
 
 from __future__ import annotations
@@ -36,8 +40,8 @@ class Channel(Protocol):
     def clear(self) -> None:
         """The leader was woken: what woke it is not needed any more."""
 
-    def promote(self) -> None:
-        """Somebody else who waits is to lead."""
+    def rouse(self, waiter: Lock) -> None:
+        """`wake` it, under the channel's lock."""
 
 
 class Waiting:
@@ -45,19 +49,23 @@ class Waiting:
 
     Args:
         fd: the channel's eventfd.
-        spin: seconds of a spin at most; 0: never.
+        spin: seconds of a spin at most; 0: never; None: who polls sleeps, too.
 
     Attributes:
         driven: somebody else reaps, so callers do not.
     """
 
-    def __init__(self, channel: Channel, runtime: Runtime, fd: int, what: str, spin: float) -> None:
+    def __init__(
+        self, channel: Channel, runtime: Runtime, fd: int, what: str, spin: float | None
+    ) -> None:
         self.driven = False
         self._channel = channel
         self._runtime = runtime
         self._what = what
         self._leads = runtime.readable(fd, what)
         self._leader = threading.Lock()
+        self._book = threading.Lock()  # around the next one, for a moment
+        self._followers: dict[Lock, None] = {}  # in the order of their coming
         self._spin = spin
         self._credit = _MOST_CREDIT
         self._since = 0  # calls without credit, since one was tried
@@ -70,18 +78,30 @@ class Waiting:
 
     def sleep(self, done: Callable[[], bool], waiter: Lock, deadline: float | None) -> bool:
         """Until it is done, woken by ``waiter`` or leading. False: the deadline came first."""
-        while not done():
-            if not self.driven and self._leader.acquire(blocking=False):
-                try:
-                    in_time = self._lead(done, deadline)
-                finally:
-                    self._leader.release()
-                    self._channel.promote()
-            else:
-                in_time = waiter.acquire(timeout=self._left(deadline))
-            if not in_time:
-                return done()
-        return True
+        called = False  # to lead, and did not
+        try:
+            while not done():
+                if not self.driven and self._leader.acquire(blocking=False):
+                    called = False
+                    try:
+                        in_time = self._lead(done, deadline)
+                    finally:
+                        self._leader.release()
+                        self._promote()
+                else:
+                    with self._book:
+                        self._followers[waiter] = None
+                    # A leader that left before that has promoted nobody.
+                    alone = not (self.driven or self._leader.locked())
+                    in_time = alone or waiter.acquire(timeout=self._left(deadline))
+                    with self._book:
+                        called |= self._followers.pop(waiter, waiter) is waiter
+                if not in_time:
+                    return done()
+            return True
+        finally:
+            if called:
+                self._promote()
 
     def spin(self, done: Callable[[], bool]) -> bool:
         """Look for a moment, if that has paid lately; whether it is done."""
@@ -92,12 +112,23 @@ class Waiting:
             if self._since < _TRY_AGAIN:
                 return False
             self._since = 0
-        worth = self.poll(done, self._runtime.now() + self._spin)
+        worth = self._poll(done, self._runtime.now() + self._spin)
         self._credit = min(_MOST_CREDIT, max(0, self._credit + (1 if worth else -1)))
         return worth
 
-    def poll(self, done: Callable[[], bool], deadline: float | None) -> bool:
+    def poll(self, done: Callable[[], bool], waiter: Lock, deadline: float | None) -> bool:
         """Look until it is done. False: the deadline came first."""
+        if self._spin is None:
+            return self.sleep(done, waiter, deadline)
+        return self._poll(done, deadline)
+
+    def make_way(self, *, driven: bool) -> None:
+        """Somebody else reaps from now on, or nobody else does any more."""
+        self.driven = driven
+        if not driven:
+            self._promote()
+
+    def _poll(self, done: Callable[[], bool], deadline: float | None) -> bool:
         end = math.inf if deadline is None else deadline
         look, now = self._channel.look, self._runtime.now
         while True:
@@ -116,6 +147,15 @@ class Waiting:
             if not self._leads.wait(None if deadline is None else self._left(deadline)):
                 return False
             self._channel.clear()
+
+    def _promote(self) -> None:
+        """The first follower is to lead."""
+        with self._book:
+            waiter = next(iter(self._followers), None)
+            if waiter is not None:
+                del self._followers[waiter]
+        if waiter is not None:
+            self._channel.rouse(waiter)
 
     def _left(self, deadline: float | None) -> float:
         """Seconds; -1 without a deadline."""

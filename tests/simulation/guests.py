@@ -64,7 +64,8 @@ class Hoarder(Echo):
         seen = []
         for buffer in cls.kept:
             try:
-                seen.append(bytes(buffer.map()).decode())
+                with buffer.map(readonly=True) as pages:
+                    seen.append(bytes(pages).decode())
             except GrantRevoked:
                 seen.append("revoked")
         return seen

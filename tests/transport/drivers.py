@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from hypervisor import Guest
 from transport import BackEnd, BackEndActor, Request
@@ -127,3 +127,15 @@ class LeaverActor(BackEndActor):
         super().__init__(guest, program, args)
         assert isinstance(self._driver, Leaver)
         self._driver.leave = self.exit
+
+
+class Counting(BackEnd):
+    """Notes what it serves, in which order; in the test's own process."""
+
+    served: ClassVar[list[Any]] = []
+    gates: ClassVar[list[threading.Event]] = []
+
+    def on_request(self, request: Request) -> Any:
+        if request.body == "gate":
+            self.gates[0].wait()
+        self.served.append(request.body)

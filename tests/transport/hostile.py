@@ -8,6 +8,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped, unused-ignore]
 
+from hypervisor import Region
 from transport import BackEnd, BackEndActor, Outgoing, Request
 
 
@@ -47,3 +48,49 @@ def _never() -> None:
     with open("/dev/zero", "rb") as endless:
         while endless.read(1 << 20):
             continue
+
+
+class BadDetails(BackEnd):
+    """Its first incarnation accepts with what no correct back end tells."""
+
+    runner = "tests.transport.hostile:BadDetailsActor"
+    idempotent = True
+
+    def on_start(self, wrong: str, flag: str) -> None:
+        try:
+            os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            self.wrong = ""
+        else:
+            self.wrong = wrong
+
+    def on_request(self, request: Request) -> Any:
+        return "honest"
+
+
+class BadDetailsActor(BackEndActor):
+    """Tells it for its driver."""
+
+    def on_start(self) -> None:
+        guest, driver = self._guest, self._driver
+        assert isinstance(driver, BadDetails)
+        switch = guest.switch
+
+        def lie(front: Any, epoch: int, state: Any, details: Any = None, **rest: Any) -> None:
+            if isinstance(details, dict):
+                if driver.wrong == "small page":
+                    page = Region(4096, readonly_to_peers=True)
+                    gref = guest.grant_access(front[0], page, readonly=True)
+                    details = {**details, "ring-ref": gref}
+                    self._page = page
+                else:
+                    details = {
+                        "": details,
+                        "nothing": None,
+                        "no reference": {**details, "ring-ref": None},
+                        "features": {**details, "features": ["unheard of"]},
+                    }[driver.wrong]
+            switch(front, epoch, state, details, **rest)
+
+        guest.switch = lie  # type: ignore[method-assign]
+        super().on_start()
