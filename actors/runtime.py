@@ -40,6 +40,12 @@ class Lock(Protocol):
     def locked(self) -> bool:
         """Whether it is held."""
 
+    def __enter__(self) -> bool:
+        """Acquire it."""
+
+    def __exit__(self, *_: object) -> None:
+        """Release it."""
+
 
 class Readable(Protocol):
     """A descriptor that one at a time waits for."""
