@@ -31,6 +31,7 @@ class Completion:
         "callback",
         "cancelled",
         "done",
+        "doubtful",
         "error",
         "number",
         "on_loss",
@@ -65,6 +66,7 @@ class Completion:
         self.number = 0
         self.reached = Reached.QUEUED
         self.cancelled = False
+        self.doubtful = False  # a back end was lost with it, which may have done it
         self.abandoned = False  # who called has gone
         self.done = False
         self.result: Any = None
