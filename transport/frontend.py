@@ -2,10 +2,10 @@
 
 `FrontEnd` keeps every request that has not been answered (pending.py), and the buffer memory; both
 outlive the back end. While a `Link` to a back end stands, requests go into its ring. When the back
-end dies, `lose` takes the answers that it left, and `take_back` takes the memory; when the next one is
-connected, `open` settles what the one before may have begun, and sends again what is pending, in
-order, in the new epoch. The life cycle is driven by the endpoint actor in endpoint.py; the face here never waits
-for it.
+end dies, `lose` takes the answers that it left, and `take_back` takes the memory; when the next one
+is connected, `open` settles what the one before may have begun, and sends again what is pending, in
+order, in the new epoch. The life cycle is driven by the endpoint actor in endpoint.py; the face
+here never waits for it.
 
 Who wakes whom: the back end signals one eventfd, the same for the channel's whole life (`fileno`).
 Either an event loop selects it and calls `reap`; or the endpoint actor does (from the first
@@ -328,7 +328,7 @@ class FrontEnd:
                 self._finish(request)
             elif link is None:
                 self._end_unknown(request)
-            elif link is not None and not link.closing:
+            elif not link.closing:
                 link.queue.append(descriptors.pack_cancel(link.epoch, request.number))
         self.push()
         self._call_back()
