@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from _thread import TIMEOUT_MAX
 from collections.abc import Callable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ class Lock(Protocol):
 
     def locked(self) -> bool:
         """Whether it is held."""
+
+    def __enter__(self) -> bool:
+        """Acquire it."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        """Release it."""
 
 
 class Readable(Protocol):

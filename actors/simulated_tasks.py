@@ -140,6 +140,12 @@ class SimulatedLock:
     def locked(self) -> bool:
         return self._held
 
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
 
 class Step:
     """The next step of an actor."""

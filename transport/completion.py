@@ -30,6 +30,7 @@ class Completion:
         "callback",
         "cancelled",
         "done",
+        "doubtful",
         "error",
         "number",
         "on_loss",
@@ -64,6 +65,7 @@ class Completion:
         self.number = 0
         self.reached = Reached.QUEUED
         self.cancelled = False
+        self.doubtful = False  # a back end was lost with it, which may have done it
         self.done = False
         self.result: Any = None
         self.error: Exception | None = None

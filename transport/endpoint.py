@@ -157,15 +157,19 @@ class _Epoch:
     def take_back(self) -> list[tuple[int, int]]:
         """Withdraw the grants, the port and the ring; ask nobody for permission.
 
-        Returns the spans of the buffer memory that must be renewed.
+        Returns the spans of the buffer memory that must be renewed. The peer's page stays mapped,
+        for its journal: see `forget`.
         """
         guest = self._guest
         guest.release(self.ring)
         if self.port is not None:
             guest.close_port(self.port)
-        if self.peer is not None:
-            guest.unmap_grant_ref(self.peer)
         return [span for gref in self.grants[1:] for _, span in guest.withdraw(gref)]
+
+    def forget(self) -> None:
+        """What the peer's journal says is settled."""
+        if self.peer is not None:
+            self._guest.unmap_grant_ref(self.peer)
 
 
 class FrontEndActor(Actor):
@@ -181,6 +185,7 @@ class FrontEndActor(Actor):
         self._wish = wish
         self._state = CLOSED
         self._epoch: _Epoch | None = None
+        self._lost: _Epoch | None = None  # the last that had been open
         self._seen: Any = None
         self._drives = False
 
@@ -205,6 +210,8 @@ class FrontEndActor(Actor):
             self._say(epoch.number, CLOSING)
             self._say(epoch.number, CLOSED)
             epoch.take_back()
+            epoch.forget()
+        self._forget_lost()
         self._guest.disconnect(self._channel)
         self._machine.unregister(self._channel)
         if self._drives:
@@ -309,7 +316,13 @@ class FrontEndActor(Actor):
             self._complain(said.epoch, str(error), broken=True)
             return
         self._front.open(link)
+        self._forget_lost()
         self._say(said.epoch, CONNECTED)
+
+    def _forget_lost(self) -> None:
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost.forget()
 
     def _reset(self, said: PeerState) -> None:
         started = self.system.now()
@@ -317,6 +330,9 @@ class FrontEndActor(Actor):
         epoch, self._epoch = self._epoch, None
         assert epoch is not None
         self._front.take_back(epoch.take_back(), started)
+        if epoch.peer is not None:
+            self._forget_lost()
+            self._lost = epoch
         refused = refusal(self.device, said.details)
         if refused is not None:
             self._state = UNKNOWN

@@ -38,7 +38,8 @@ class RemoteError(TransportError):
 class OutcomeUnknown(TransportError):
     """The back end was lost with the request, which may have been done, or in part, or not at all.
 
-    It was not sent again: its operation is not declared to be idempotent, or the caller forbade it.
+    It was not sent again: its operation is not declared to be idempotent, or the caller forbade it,
+    or has cancelled it.
     """
 
 

@@ -2,10 +2,10 @@
 
 `FrontEnd` keeps every request that has not been answered (pending.py), and the buffer memory; both
 outlive the back end. While a `Link` to a back end stands, requests go into its ring. When the back
-end dies, `lose` takes the answers that it left and settles the rest, and `take_back` takes the
-memory; when the next one is connected, `open` sends again what is pending, in order, in the new
-epoch. The life cycle is driven by the endpoint actor in endpoint.py; the face here never waits
-for it.
+end dies, `lose` takes the answers that it left, and `take_back` takes the memory; when the next one
+is connected, `open` settles what the one before may have begun, and sends again what is pending, in
+order, in the new epoch. The life cycle is driven by the endpoint actor in endpoint.py; the face
+here never waits for it.
 
 Who wakes whom: the back end signals one eventfd, the same for the channel's whole life (`fileno`).
 Either an event loop selects it and calls `reap`; or the endpoint actor does (from the first
@@ -160,6 +160,7 @@ class FrontEnd:
         self._called_back: list[Completion] = []  # ended; their callbacks are still to be called
         self._buffers: dict[int, LocalBuffer] = {}  # by where they start
         self._link: Link | None = None
+        self._lost: Link | None = None  # the one before, until its journal is final
         self._end: ChannelClosed | None = None
         self._stop: Callable[[], None] = self.end  # the endpoint puts its own orderly stop here
         self._on_busy: Callable[[], None] = lambda: None
@@ -373,7 +374,8 @@ class FrontEnd:
     def cancel(self, request: Completion) -> None:
         """Its result is of no use any more: tell the driver so.
 
-        The request ends as it would, or, if its offloaded work has not begun, in `Cancelled`.
+        The request ends as it would, or, if its offloaded work has not begun, in `Cancelled`. One
+        that a back end was lost with, and that is not sent again yet, ends in `OutcomeUnknown`.
         """
         with self._lock:
             if request.done or request.cancelled:
@@ -384,7 +386,9 @@ class FrontEnd:
                 request.error = Cancelled("it was cancelled before it was sent")
                 self._finish(request)
                 self._rouse_leader()  # he may wait for the slot
-            elif link is not None and not link.closing:
+            elif link is None:
+                self._end_unknown(request)
+            elif not link.closing:
                 link.queue.append(descriptors.pack_cancel(link.epoch, request.number))
         self.push()
         self._call_back()
@@ -621,6 +625,9 @@ class FrontEnd:
         elif status == descriptors.FAILED:
             request.error = descriptors.error_of(value)
         elif status == descriptors.CANCELLED and request.cancelled:
+            if request.doubtful:
+                self._end_unknown(request)
+                return
             request.error = Cancelled(f"{self.device!r} had not begun it")
         else:
             self._phase(link, request, status, value)
@@ -657,6 +664,17 @@ class FrontEnd:
         else:
             self._finished.append(request)
         self._slot_is_free()
+
+    def _end_unknown(self, request: Completion) -> None:
+        """It is not sent again, and an earlier back end may have done it."""
+        self._unknown += 1
+        request.error = self._pending.unknown()
+        self._finish(request)
+
+    def _settle_lost(self, link: Link) -> None:
+        for request in self._pending.settle(link.begun):
+            self._unknown += 1
+            self._finish(request)
 
     def _call_back(self) -> None:
         """Not under the lock: callbacks may submit."""
@@ -750,16 +768,24 @@ class FrontEnd:
         return self._end
 
     def open(self, link: Link) -> None:
-        """A back end is connected: send it everything that is pending, in order."""
+        """A back end is connected: send it everything that is pending, in order.
+
+        Only now is the journal of the one before final: if it lives, and only its memory was taken
+        back, it went on with what it had read, until it said InitWait.
+        """
         with self._lock:
             if self._end is not None:
                 return
+            if self._lost is not None:
+                self._settle_lost(self._lost)
+                self._lost = None
             self._link = link
             self.version, self.features = link.accepted.version, link.accepted.features
             self._epochs += 1
             if self._epochs > 1:
                 self._resent += len(self._pending)
             link.queue += self._pending.records(link.epoch)
+        self._call_back()
         self.push()
         raise_event(self._wake.fileno())  # a leader must look at the new ring, and arm it
         self._settled()
@@ -792,8 +818,9 @@ class FrontEnd:
                 self._link.queue.clear()
 
     def lose(self) -> None:
-        """The back end is gone, and does nothing any more: take the answers that it left, and
-        settle the rest.
+        """The back end is gone: take the answers that it left, and settle what it had begun.
+
+        The mapping of its page must stay until the next one is open: `open` settles the rest.
         """
         with self._lock:
             link = self._link
@@ -801,10 +828,8 @@ class FrontEnd:
                 return
             link.closing = True
             self._collect(arm=False)
-            for request in self._pending.settle(link.begun):
-                self._unknown += 1
-                self._finish(request)
-            self._link = None
+            self._settle_lost(link)
+            self._link, self._lost = None, link
             raise_event(self._wake.fileno())
         self._call_back()
 
@@ -852,7 +877,7 @@ class FrontEnd:
                 self._link.closing = True
                 self._collect(arm=False)  # an answer that is there already counts
             self._end = error or ChannelClosed(f"the channel to {self.device!r} was closed")
-            self._link = None
+            self._link = self._lost = None
             for request in list(self._pending):
                 request.error = self._closed()
                 self._finish(request)

@@ -8,8 +8,10 @@ channel has one 8-byte word in it: the number of the request that was begun last
 2. Before the back end begins an operation that may not be done twice, it stores the number:
    `Journal.begin`. What may be repeated is not recorded, and costs nothing.
 3. The answer goes into the ring. That is the end of the request, whether anybody is awake or not.
-4. When the back end is dead, and only then (it is fenced), the front end takes the answers that are
-   left in the ring, and settles all other requests: `SETTLE`.
+4. When the back end is lost, the front end takes the answers that are left in the ring, and settles
+   the requests that had begun: `SETTLE`. The others are settled when the next one is connected, and
+   not before: a back end that lives (only its memory was taken back) begins what it had read
+   already, until it says InitWait again. A dead one is fenced, and begins nothing.
 
 Corner cases: a request that is sent again keeps its number; the page of the next back end is a new
 one. A back end that broke the protocol is not believed: nothing is read of its page, and all that

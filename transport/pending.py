@@ -84,16 +84,24 @@ class Pending:
     def settle(self, begun: Callable[[int], bool]) -> list[Completion]:
         """The back end is lost; returns those that must not be sent again, with their errors.
 
+        What had been sent stays so: until it is known that the back end does nothing any more, it
+        may still begin others; then ask again.
+
         ``begun``: whether the request of that number may have been, and may not be done twice.
         """
         lost = []
         for request in self:
             reached = request.reached
-            if reached is Reached.SENT and begun(request.number):
+            if reached is Reached.QUEUED:
+                continue
+            request.doubtful = True
+            if begun(request.number):
                 reached = Reached.BEGUN
             if SETTLE[request.on_loss, reached] != SEND:
-                text = f"{self._device!r} was lost; the request may have been done"
-                request.error = OutcomeUnknown(text)
+                request.error = self.unknown()
                 lost.append(request)
-            request.reached = Reached.QUEUED  # by the next one
         return lost
+
+    def unknown(self) -> OutcomeUnknown:
+        """For a request that a back end was lost with."""
+        return OutcomeUnknown(f"{self._device!r} was lost; the request may have been done")

@@ -12,7 +12,6 @@ end's word that the phase is done.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import Any
 
@@ -55,7 +54,8 @@ class Connection:
         self.journal = Journal(journal, slots)
         self.backlog: deque[Any] = deque()  # records that were read and not looked at
         self.closing = False  # its ring is not looked at any more
-        self._lock = threading.Lock()
+        # The runtime's, since a process may be stopped or killed while it signals.
+        self._lock = runtime.lock(f"a connection of front end {front}")
         self._open = True
         self._no_phases = False
         self._running: dict[int, Request] = {}
