@@ -6,7 +6,7 @@ buffers.
 """
 
 from transport.backend import BackEndActor
-from transport.buffers import BufferPart, LocalBuffer, RemoteBuffer
+from transport.buffers import BufferPart, LocalBuffer, Memory, RemoteBuffer
 from transport.completion import Completion
 from transport.driver import BackEnd, Offloaded, Request
 from transport.endpoint import connect
@@ -22,12 +22,22 @@ from transport.errors import (
     RemoteProtocolError,
     TransportError,
 )
+from transport.filters import (
+    STATISTICS,
+    DelayFilter,
+    ErrorFilter,
+    Filter,
+    LogFilter,
+    StatisticsFilter,
+    stack,
+)
 from transport.frontend import FrontEnd, Statistics
 from transport.journal import OnLoss
 from transport.pool import Pool
 from transport.ring import Incoming, Outgoing, page_size, split_page
 
 __all__ = [
+    "STATISTICS",
     "BackEnd",
     "BackEndActor",
     "BufferPart",
@@ -37,10 +47,15 @@ __all__ = [
     "ChannelFull",
     "Completion",
     "DeadlineExceeded",
+    "DelayFilter",
+    "ErrorFilter",
+    "Filter",
     "FrontEnd",
     "Incoming",
     "LocalBuffer",
     "LocalProtocolError",
+    "LogFilter",
+    "Memory",
     "Offloaded",
     "OnLoss",
     "OutcomeUnknown",
@@ -51,8 +66,10 @@ __all__ = [
     "RemoteProtocolError",
     "Request",
     "Statistics",
+    "StatisticsFilter",
     "TransportError",
     "connect",
     "page_size",
     "split_page",
+    "stack",
 ]

@@ -10,12 +10,11 @@ flight; the holder's again afterwards. Only the holder writes to it.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from transport.errors import LocalProtocolError
 
 if TYPE_CHECKING:
-    from hypervisor import Mapping
     from transport.frontend import FrontEnd
 
 
@@ -100,12 +99,20 @@ class BufferPart:
         self.view = owner.view[offset : offset + size]
 
 
+class Memory(Protocol):
+    """What a `RemoteBuffer` lies in: a mapping of the front end's memory, or a back end's own."""
+
+    @property
+    def view(self) -> memoryview:
+        """All bytes."""
+
+
 class RemoteBuffer:
     """The front end's pages, mapped here: ``length`` bytes from ``start`` of its buffer region."""
 
     __slots__ = ("_memory", "length", "start")
 
-    def __init__(self, memory: Mapping, start: int, length: int) -> None:
+    def __init__(self, memory: Memory, start: int, length: int) -> None:
         self._memory = memory
         self.start = start
         self.length = length
@@ -119,3 +126,14 @@ class RemoteBuffer:
         """
         view = self._memory.view[self.start : self.start + self.length]
         return view.toreadonly() if readonly else view
+
+    def __getitem__(self, part: slice) -> RemoteBuffer:
+        """A part of it, as ``buffer[100:200]``; nothing is copied.
+
+        Raises:
+            ValueError: the slice has a step.
+        """
+        start, stop, step = part.indices(self.length)
+        if step != 1:
+            raise ValueError("a part of a buffer is in one piece")
+        return RemoteBuffer(self._memory, self.start + start, max(0, stop - start))
