@@ -41,6 +41,7 @@ from transport import descriptors
 from transport.driver import BackEnd, Offloaded, Request
 from transport.errors import RemoteProtocolError
 from transport.lifecycle import BACK, CLOSED, CLOSING, CONNECTED, INIT_WAIT
+from transport.offers import FrontOffer
 from transport.ring import page_size
 from transport.serving import Connection
 
@@ -141,19 +142,19 @@ class BackEndActor(Actor):
     # --- the life of a connection ---
 
     def _accept(self, front: Front, said: PeerState) -> None:
-        details, guest, peer = said.details, self._guest, said.peer
-        slots = details["slots"]
-        ring = Region(
-            page_size(slots, descriptors.RECORD_LIMIT), name="xenidc-ring", readonly_to_peers=True
-        )
+        guest, peer = self._guest, said.peer
         mapped: list[Mapping] = []
         channel: EventChannel | None = None
+        ring: Region | None = None
         try:
-            mapped.append(guest.map_grant_ref(peer, details["ring-ref"]))
-            mapped.append(guest.map_grant_ref(peer, details["buffer-ref"]))
-            channel = guest.bind_interdomain(
-                peer, details["event-channel"], details["event-channel-epoch"]
-            )
+            offer = FrontOffer.of(said.details)
+            size = page_size(offer.slots, descriptors.RECORD_LIMIT)
+            mapped.append(guest.map_grant_ref(peer, offer.ring_ref))
+            if len(mapped[0].view) < size:  # ours has as many bytes: it has them to begin with
+                raise RemoteProtocolError(f"{offer.slots} slots, and a page that is too small")
+            mapped.append(guest.map_grant_ref(peer, offer.buffer_ref))
+            channel = guest.bind_interdomain(peer, offer.port, offer.port_epoch)
+            ring = Region(size, name="xenidc-ring", readonly_to_peers=True)
             gref = guest.grant_access(peer, ring, readonly=True)
             connection = Connection(
                 front,
@@ -162,7 +163,7 @@ class BackEndActor(Actor):
                 mapped[0],
                 mapped[1],
                 ring,
-                slots,
+                offer.slots,
                 self.system.runtime,
             )
             answer = {"ring-ref": gref, "idempotent": self._driver.idempotent}
@@ -173,15 +174,23 @@ class BackEndActor(Actor):
             _log.info("front end %s went away while it connected: %s", front, error)
             self._give_back(mapped, channel, ring)
             return
+        except RemoteProtocolError as error:
+            self._give_back(mapped, channel, ring)
+            self._states.pop(front)
+            self._turn_away(front, said.epoch, error)
+            return
         self._connections[front] = connection
         self.watch(channel.fileno(), lambda: self._on_event(connection))
 
-    def _give_back(self, mapped: list[Mapping], channel: EventChannel | None, ring: Region) -> None:
+    def _give_back(
+        self, mapped: list[Mapping], channel: EventChannel | None, ring: Region | None
+    ) -> None:
         for mapping in mapped:
             self._guest.unmap_grant_ref(mapping)
         if channel is not None:
             self._guest.close_port(channel)
-        self._guest.release(ring)
+        if ring is not None:
+            self._guest.release(ring)
 
     def _on_revoked(self, handles: set[int]) -> None:
         """Somebody took a connection's memory: it is over, and there may be another."""
@@ -229,9 +238,12 @@ class BackEndActor(Actor):
                     raise_event(other.channel.fileno())  # it may have been that one's turn to spin
 
     def _refuse(self, connection: Connection, error: RemoteProtocolError) -> None:
-        _log.error("front end %s broke the protocol: %s", connection.front, error)
         self._drop(connection.front)
-        self._say(connection.front, connection.epoch, CLOSED, ["refused", str(error)])
+        self._turn_away(connection.front, connection.epoch, error)
+
+    def _turn_away(self, front: Front, epoch: int, error: RemoteProtocolError) -> None:
+        _log.error("front end %s broke the protocol: %s", front, error)
+        self._say(front, epoch, CLOSED, ["refused", str(error)])
 
     # --- requests ---
 

@@ -21,6 +21,7 @@ Whoever decodes gets bytes that were copied out of shared memory, checks everyth
 
 from __future__ import annotations
 
+import reprlib
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -107,7 +108,18 @@ def unpack(records: bytes) -> list[Any]:
     msgpack does not tell whether its input ended within a value, so a nil is put behind the
     records: only if it comes out as the last value was the last record whole.
     """
-    unpacker = msgpack.Unpacker(use_list=False, raw=False, strict_map_key=False)
+    unpacker = msgpack.Unpacker(
+        use_list=False,
+        raw=False,
+        strict_map_key=False,
+        max_buffer_size=len(records) + len(_NIL),
+        # A header is believed before what it announces is there, and room made for all of that.
+        max_str_len=RECORD_LIMIT,
+        max_bin_len=RECORD_LIMIT,
+        max_ext_len=RECORD_LIMIT,
+        max_array_len=RECORD_LIMIT,
+        max_map_len=RECORD_LIMIT,
+    )
     unpacker.feed(records)
     unpacker.feed(_NIL)
     try:
@@ -119,9 +131,14 @@ def unpack(records: bytes) -> list[Any]:
     return found
 
 
+def show(value: Any) -> str:
+    """What a peer wrote, for the text of an error: short, however long or deeply nested it is."""
+    return reprlib.repr(value)
+
+
 def error_of(details: Any) -> RemoteError:
     """The exception that a FAILED response describes."""
     match details:
         case (str(error), str(text), int() | None as errno, str(trace)):
             return RemoteError(error, text, errno, trace)
-    raise RemoteProtocolError(f"a response's error is {details!r:.80}")
+    raise RemoteProtocolError(f"a response's error is {show(details)}")

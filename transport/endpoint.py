@@ -34,7 +34,7 @@ from hypervisor import (
     XenbusState,
 )
 from transport import descriptors
-from transport.errors import ChannelClosed, DeadlineExceeded
+from transport.errors import ChannelClosed, DeadlineExceeded, RemoteProtocolError
 from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, DEFAULT_SPIN, FrontEnd, Link
 from transport.lifecycle import (
     CLOSED,
@@ -45,6 +45,7 @@ from transport.lifecycle import (
     INITIALISING,
     UNKNOWN,
 )
+from transport.offers import BackOffer
 from transport.ring import page_size
 
 
@@ -263,17 +264,20 @@ class FrontEndActor(Actor):
         epoch = self._epoch
         assert epoch is not None
         assert epoch.port is not None
-        gref = said.details["ring-ref"]
         try:
-            epoch.peer = self._guest.map_grant_ref(said.peer, gref)
+            offer = BackOffer.of(said.details)
+            epoch.peer = self._guest.map_grant_ref(said.peer, offer.ring_ref)
             link = Link(
                 said.epoch,
                 epoch.ring,
                 epoch.port,
                 epoch.peer,
                 self._front.slots,
-                idempotent=said.details["idempotent"] is True,
+                idempotent=offer.idempotent,
             )
+        except RemoteProtocolError as error:
+            self._complain(said.epoch, str(error), broken=True)
+            return
         except HypervisorError:
             return  # it died meanwhile, as above
         self._front.open(link)

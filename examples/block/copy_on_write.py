@@ -171,7 +171,7 @@ class CopyOnWriteFilter(Filter):
     def _edges(self, offset: int, end: int) -> list[_Edge]:
         """The first and the last block, if they must be completed from below."""
         partly = {offset // BLOCK} if offset % BLOCK else set()
-        if end % BLOCK and end != self._size:
+        if end % BLOCK:
             partly.add(end // BLOCK)
         edges = []
         for block in sorted(partly):
