@@ -91,6 +91,11 @@ def test_what_a_header_announces_is_not_believed(kind: bytes) -> None:
         descriptors.unpack(kind + (99_999_999).to_bytes(4, "big") + b"\x01")
 
 
+def test_no_array_is_longer_than_a_record_could_say_however_many_bytes_follow() -> None:
+    with pytest.raises(RemoteProtocolError, match="exceeds max_array_len"):
+        descriptors.unpack(b"\xdd" + (5000).to_bytes(4, "big") + bytes(5000))
+
+
 @given(VALUES)
 def test_an_answer_of_any_value_is_a_result_or_the_error_that_it_cannot_be_sent(value: Any) -> None:
     (record,) = descriptors.unpack(descriptors.pack_result(EPOCH, 1, value))
