@@ -54,7 +54,7 @@ class _Edge:
 
 
 class CopyOnWriteFilter(Filter):
-    """See the top of the module. Raises `ImageError` when the overlay cannot be used."""
+    """See the top of the module. Raises `OverlayError` when the overlay cannot be used."""
 
     def on_attach(self, path: str) -> None:
         info = self._below(p.INFO, 0, 0)

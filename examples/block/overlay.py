@@ -32,7 +32,6 @@ from typing import Final
 
 from examples.block import protocol as p
 from examples.block.block_map import BlockMap, map_bytes
-from examples.block.disk import ImageError
 
 BLOCK: Final = p.PREFERRED
 """Bytes of a block: the unit of the map."""
@@ -40,6 +39,10 @@ BLOCK: Final = p.PREFERRED
 _PAGE: Final = 4096
 _MAGIC: Final = b"xenidc overlay 1"
 _HEADER: Final = Struct("<16sQI36s")  # magic, size of the disk, bytes of a block, boot id
+
+
+class OverlayError(Exception):
+    """The overlay cannot be used; the text says which and why, for the person who named it."""
 
 
 class OverlayMaps:
@@ -51,7 +54,7 @@ class OverlayMaps:
         changed: the blocks that are in the overlay.
 
     Raises:
-        ImageError: the file cannot be opened or made, is open elsewhere, or is no such overlay.
+        OverlayError: the file cannot be opened or made, is open elsewhere, or is no such overlay.
     """
 
     def __init__(self, path: str, size: int) -> None:
@@ -62,13 +65,13 @@ class OverlayMaps:
         try:
             self._file = self._open(path, size)
         except OSError as error:
-            raise ImageError(f"overlay {path} cannot be used: {error.strerror}") from error
+            raise OverlayError(f"overlay {path} cannot be used: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             bits = self._bits(path, size)
         except BlockingIOError:
             os.close(self._file)
-            raise ImageError(f"overlay {path} is in use") from None
+            raise OverlayError(f"overlay {path} is in use") from None
         except BaseException:
             os.close(self._file)
             raise
@@ -125,7 +128,7 @@ class OverlayMaps:
         known = _HEADER.unpack(header) if len(header) == _HEADER.size else (b"", 0, 0, b"")
         length = os.lseek(self._file, 0, os.SEEK_END)
         if known[:3] != (_MAGIC, size, BLOCK) or length != self._stable + _round(self._map_size):
-            raise ImageError(f"{path} is no overlay of an image of {size} bytes")
+            raise OverlayError(f"{path} is no overlay of an image of {size} bytes")
         if known[3] == _boot_id():
             return self._read(self._live)
         bits = self._read(self._stable)
