@@ -28,6 +28,7 @@ bench: $(VENV)/.demo ## this beside others, in ratios (see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 stress: $(VENV)/.dev ## the long tests
+	@$(PIP) --editable '.[fuzz]' || echo 'no atheris here: the fuzzers that need it are skipped'
 	@$(BIN)/python -m pytest -q -m stress $(ARGS)
 
 clean: ## remove what was built (not what you wrote)

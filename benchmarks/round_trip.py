@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import Pipe
-from typing import Any, ClassVar
+from typing import Any
 
 from benchmarks.report import interleave, median, progress, table
 from hypervisor import Machine
@@ -38,7 +38,7 @@ class Echo(BackEnd):
 class Spinner(Echo):
     """Looks for requests without being signalled."""
 
-    spin: ClassVar[float] = 0.01
+    spin: float = 0.01
 
 
 def run(rounds: int) -> None:

@@ -48,6 +48,7 @@ from hypervisor.hypercalls import (
 from hypervisor.machine import Machine
 from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
+from hypervisor.program import load, name_of
 from hypervisor.simulated_faults import DOMAIN_FAULTS
 from hypervisor.socketfile import UnixListener
 from hypervisor.store import Snapshot
@@ -134,6 +135,8 @@ __all__ = [
     "advertise_endpoint",
     "clear_event",
     "connect_to_endpoint",
+    "load",
+    "name_of",
     "new_event",
     "punch_hole",
     "raise_event",

@@ -6,8 +6,8 @@ Rules (each is a function that returns what breaks it, so that it can be shown a
 2. From outside, a package is imported by its own name only: `from hypervisor import Machine`.
 3. Drivers are packages of their own: one example never imports another.
 4. A front end never imports a back end, nor the other way round: they meet in their protocol
-   module. A back end is a module with a `BackEnd` subclass; only who puts a machine together
-   (imports `Machine`) or the package's surface may name it.
+   module. A back end is a module with a `BackEnd` or `Filter` subclass; only who puts a machine
+   together (imports `Machine`) or the package's surface may name it.
 5. Beside the standard library only what pyproject.toml declares is imported, and pykka only by the
    layer that is about actors.
 6. Every module says at its top what it owns; every package surface says what is public.
@@ -194,7 +194,7 @@ def _takes(source: Source, module: str, name: str) -> bool:
 
 def _is_back_end(source: Source) -> bool:
     return any(
-        isinstance(base, ast.Name) and base.id == "BackEnd"
+        isinstance(base, ast.Name) and base.id in ("BackEnd", "Filter")
         for node in ast.walk(source.tree)
         if isinstance(node, ast.ClassDef)
         for base in node.bases

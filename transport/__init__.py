@@ -23,13 +23,24 @@ from transport.errors import (
     TransportError,
     VersionMismatch,
 )
+from transport.filters import (
+    STATISTICS,
+    DelayFilter,
+    ErrorFilter,
+    Filter,
+    LogFilter,
+    StatisticsFilter,
+    stack,
+)
 from transport.frontend import FrontEnd, Statistics
 from transport.journal import OnLoss
 from transport.pool import Pool
 from transport.queues import Queues, connect_queues
+from transport.remote_memory import LocalMemory
 from transport.ring import Incoming, Outgoing, page_size, split_page
 
 __all__ = [
+    "STATISTICS",
     "BackEnd",
     "BackEndActor",
     "BufferPart",
@@ -39,10 +50,15 @@ __all__ = [
     "ChannelFull",
     "Completion",
     "DeadlineExceeded",
+    "DelayFilter",
+    "ErrorFilter",
+    "Filter",
     "FrontEnd",
     "Incoming",
     "LocalBuffer",
+    "LocalMemory",
     "LocalProtocolError",
+    "LogFilter",
     "Offloaded",
     "OnLoss",
     "OutcomeUnknown",
@@ -54,10 +70,12 @@ __all__ = [
     "RemoteProtocolError",
     "Request",
     "Statistics",
+    "StatisticsFilter",
     "TransportError",
     "VersionMismatch",
     "connect",
     "connect_queues",
     "page_size",
     "split_page",
+    "stack",
 ]

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -83,6 +82,7 @@ class BackEndActor(Actor):
         super().__init__()
         self._guest = guest
         self._driver = program()
+        self._driver.runtime = self.system.runtime
         self._args = args
         self._states: dict[Front, XenbusState] = {}  # Closed, unless it is here
         self._connections: dict[Front, Connection] = {}
@@ -90,11 +90,12 @@ class BackEndActor(Actor):
         self._waiting: dict[Front, int] = {}  # the epoch to say InitWait in when that is over
         self._on_request = guest.interruptible(self._driver.on_request)
         self._is_idempotent = self._driver.is_idempotent
-        self._spin = 0.0 if self.system.simulation else self._driver.spin
+        self._spin = 0.0
         self._workers: Executor | None = None
 
     def on_start(self) -> None:
         self._driver.on_start(*self._args)
+        self._spin = 0.0 if self.system.simulation else self._driver.spin
         for front, epoch in self._guest.advertise(self._guest.name):
             self._states[front] = INIT_WAIT
             self._say(front, epoch, INIT_WAIT)
@@ -364,24 +365,22 @@ class BackEndActor(Actor):
         if self._workers is None:
             self._workers = self.system.runtime.executor(self._driver.workers, "worker")
         connection.begin(number, request)
-        function = self._guest.interruptible(work.function)
-        self._workers.submit(self._work, connection, number, request, function, work.arguments)
+        self._workers.submit(self._work, connection, number, request, work)
 
     def _work(
         self,
         connection: Connection,
         number: int,
         request: Request,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
+        work: Offloaded,
     ) -> None:
         """In a worker thread."""
         answer: bytes | None = None
-        if request.cancelled:
+        if request.cancelled and not work.begun:
             answer = descriptors.pack_cancelled(connection.epoch, number)
         elif connection.is_open:
             try:
-                result = function(*arguments)
+                result = self._guest.interruptible(work.run)()
                 answer = descriptors.pack_result(connection.epoch, number, result)
             except BaseException as error:  # noqa: BLE001 - there is nobody else to tell
                 if connection.wants_errors:

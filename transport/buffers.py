@@ -156,3 +156,14 @@ class RemoteBuffer:
         """Put ``data`` there. Raises GrantRevoked: the connection is over."""
         self._memory.view(self.start + offset, len(data))[:] = data
         self._memory.store(self.start + offset, len(data))
+
+    def __getitem__(self, part: slice) -> RemoteBuffer:
+        """A part of it, as ``buffer[100:200]``; nothing is copied.
+
+        Raises:
+            ValueError: the slice has a step.
+        """
+        start, stop, step = part.indices(self.length)
+        if step != 1:
+            raise ValueError("a part of a buffer is in one piece")
+        return RemoteBuffer(self._memory, self.start + start, max(0, stop - start))

@@ -22,6 +22,7 @@ Whoever decodes gets bytes that were copied out of shared memory, checks everyth
 
 from __future__ import annotations
 
+import reprlib
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -123,7 +124,7 @@ def unpack(records: bytes) -> list[Any]:
     if len(records) <= RECORD_LIMIT:
         with suppress(ValueError, TypeError, msgpack.UnpackException, RecursionError):
             return [msgpack.unpackb(records, **_OPTIONS)]
-    unpacker = msgpack.Unpacker(max_buffer_size=len(records) + 1, **_OPTIONS)
+    unpacker = msgpack.Unpacker(max_buffer_size=len(records) + len(_NIL), **_OPTIONS)
     unpacker.feed(records)
     unpacker.feed(_NIL)
     try:
@@ -135,9 +136,14 @@ def unpack(records: bytes) -> list[Any]:
     return found
 
 
+def show(value: Any) -> str:
+    """What a peer wrote, for the text of an error: short, however long or deeply nested it is."""
+    return reprlib.repr(value)
+
+
 def error_of(details: Any) -> RemoteError:
     """The exception that a FAILED response describes."""
     match details:
         case (str(error), str(text), int() | None as errno, str(trace)):
             return RemoteError(error, text, errno, trace)
-    raise RemoteProtocolError(f"a response's error is {details!r:.80}")
+    raise RemoteProtocolError(f"a response's error is {show(details)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from actors import Runtime
 from transport.buffers import Bytes, RemoteBuffer, bytes_of
 from transport.errors import LocalProtocolError
 
@@ -96,13 +97,24 @@ class Request:
 
 
 class Offloaded:
-    """Work for a worker thread; made by `BackEnd.offload`."""
+    """Work for a worker thread; made by `BackEnd.offload`.
 
-    __slots__ = ("arguments", "function")
+    Attributes:
+        begun: something of the request has been done already: it cannot end in `Cancelled`.
+    """
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    __slots__ = ("arguments", "begun", "function")
+
+    def __init__(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], *, begun: bool = False
+    ) -> None:
         self.function = function
         self.arguments = arguments
+        self.begun = begun
+
+    def run(self) -> Any:
+        """Do it here and now, as a worker would."""
+        return self.function(*self.arguments)
 
 
 class BackEnd:
@@ -116,14 +128,17 @@ class BackEnd:
             are sent again to the next back end if this one dies with them.
         version: of its protocol; a front end that asks for another one is refused.
         features: what it offers beyond its plain protocol; see `FrontEnd.features`.
+        runtime: the clock and the locks of where it runs, which in a simulation are virtual; there
+            from `on_start` on. Who waits for time waits on one of its locks, in offloaded work.
     """
 
     runner: ClassVar[str] = "transport.backend:BackEndActor"
-    workers: ClassVar[int] = 4
-    spin: ClassVar[float] = 0.0
-    idempotent: ClassVar[bool] = False
-    version: ClassVar[int] = 1
-    features: ClassVar[frozenset[str]] = frozenset()
+    workers: int = 4
+    spin: float = 0.0
+    idempotent: bool = False
+    version: int = 1
+    features: frozenset[str] = frozenset()
+    runtime: Runtime
 
     def on_start(self, *args: Any, **kwargs: Any) -> None:
         """Open what the driver needs; the arguments are those of `Machine.start`.

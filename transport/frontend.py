@@ -31,6 +31,7 @@ from hypervisor import EventChannel, Mapping, Region, clear_event, new_event, ra
 from transport import descriptors
 from transport.buffers import BufferPart, Bytes, LocalBuffer, bytes_of
 from transport.completion import Completion
+from transport.descriptors import show
 from transport.errors import (
     Cancelled,
     ChannelClosed,
@@ -615,10 +616,10 @@ class FrontEnd:
 
     def _answered(self, link: Link, response: Any) -> None:
         if type(response) is not tuple or len(response) != 4:
-            raise RemoteProtocolError(f"a response is {response!r:.80}")
+            raise RemoteProtocolError(f"a response is {show(response)}")
         epoch, number, status, value = response
         if epoch != link.epoch:
-            raise RemoteProtocolError(f"an answer of epoch {epoch!r:.80} in epoch {link.epoch}")
+            raise RemoteProtocolError(f"an answer of epoch {show(epoch)} in epoch {link.epoch}")
         request = self._pending.find(number)
         if status == descriptors.OK:
             request.result = value
@@ -637,13 +638,13 @@ class FrontEnd:
     def _phase(self, link: Link, request: Completion, status: Any, count: Any) -> None:
         stream = request.stream
         if stream is None or type(count) is not int or count < 0:
-            raise RemoteProtocolError(f"request {request.number} has no phase {status!r:.80}")
+            raise RemoteProtocolError(f"request {request.number} has no phase {show(status)}")
         if status == descriptors.PULL:
             done = stream.pull(count)
         elif status == descriptors.PUSH:
             done = stream.push(count)
         else:
-            raise RemoteProtocolError(f"a response has the status {status!r:.80}")
+            raise RemoteProtocolError(f"a response has the status {show(status)}")
         if not link.closing:
             link.queue.append(descriptors.pack_phase_done(link.epoch, request.number, done))
 

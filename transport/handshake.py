@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from transport.descriptors import show
 from transport.errors import ChannelClosed, RemoteProtocolError, VersionMismatch
 from transport.journal import SLOT_LIMIT
 
@@ -125,7 +126,7 @@ class Acceptance:
         told = _Told(details)
         features = told.features()
         if not features <= understood:
-            raise RemoteProtocolError(f"features that nobody asked for: {sorted(features)!r:.80}")
+            raise RemoteProtocolError(f"features that nobody asked for: {show(sorted(features))}")
         version = told.version(optional=False)
         assert version is not None
         return cls(told.number("ring-ref"), told.flag("idempotent"), version, features)
@@ -155,19 +156,19 @@ class _Told:
 
     def __init__(self, details: Any) -> None:
         if not isinstance(details, Mapping):
-            raise RemoteProtocolError(f"the details of a connection are {details!r:.80}")
+            raise RemoteProtocolError(f"the details of a connection are {show(details)}")
         self._details = details
 
     def number(self, name: str, least: int = 0, most: int = _NUMBER_LIMIT - 1) -> int:
         value = self._details.get(name)
         if type(value) is not int or not least <= value <= most:
-            raise RemoteProtocolError(f"{name} is {value!r:.80}, not {least} to {most}")
+            raise RemoteProtocolError(f"{name} is {show(value)}, not {least} to {most}")
         return value
 
     def flag(self, name: str) -> bool:
         value = self._details.get(name)
         if type(value) is not bool:
-            raise RemoteProtocolError(f"{name} is {value!r:.80}, not true or false")
+            raise RemoteProtocolError(f"{name} is {show(value)}, not true or false")
         return value
 
     def version(self, *, optional: bool) -> int | None:
@@ -182,5 +183,5 @@ class _Told:
             or len(value) > _FEATURE_LIMIT
             or not all(type(each) is str for each in value)
         ):
-            raise RemoteProtocolError(f"features is {value!r:.80}, not some names")
+            raise RemoteProtocolError(f"features is {show(value)}, not some names")
         return frozenset(value)

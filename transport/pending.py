@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from transport import descriptors
 from transport.completion import Completion
+from transport.descriptors import show
 from transport.errors import ChannelFull, OutcomeUnknown, RemoteProtocolError
 from transport.journal import SEND, SETTLE, Reached, Slots
 
@@ -73,7 +74,7 @@ class Pending:
         """
         request = self._requests.get(number) if type(number) is int else None
         if request is None:
-            raise RemoteProtocolError(f"an answer to request {number!r:.80}")
+            raise RemoteProtocolError(f"an answer to request {show(number)}")
         return request
 
     def end(self, request: Completion) -> None:

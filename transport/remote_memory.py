@@ -92,6 +92,40 @@ class MappedMemory:
         self._guest.unmap_grant_ref(self._mapping)
 
 
+class LocalMemory:
+    """Memory of a back end's own, ``size`` bytes of zeros, for a driver below it to work on."""
+
+    handle: int | None = None
+    usable = True
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._bytes = memoryview(bytearray(size))
+
+    def view(self, start: int, length: int) -> memoryview:
+        return self._bytes[start : start + length]
+
+    def map(
+        self,
+        start: int,
+        length: int,
+        *,
+        readonly: bool,
+        fill: bool,  # noqa: ARG002 - it is full
+    ) -> AbstractContextManager[memoryview]:
+        view = self.view(start, length)
+        return view.toreadonly() if readonly else view
+
+    def fetch(self, start: int, length: int) -> None:
+        """There is nothing to be done: `view` is it."""
+
+    def store(self, start: int, length: int) -> None:
+        """As `fetch`."""
+
+    def close(self) -> None:
+        """It goes when nobody refers to it."""
+
+
 class CopiedMemory:
     """A shadow of ``size`` bytes of what domain ``granter`` granted."""
 

@@ -19,6 +19,7 @@ from actors import Lock, Runtime
 from hypervisor import EventChannel, GrantRevoked, Mapping, Region
 from transport import descriptors
 from transport.buffers import RemoteBuffer
+from transport.descriptors import show
 from transport.driver import Request
 from transport.errors import Cancelled, LocalProtocolError, RemoteProtocolError
 from transport.journal import Journal
@@ -78,9 +79,9 @@ class Connection:
         record = self.backlog.popleft()
         fields = len(record) if type(record) is tuple else 0
         if fields < 2 or type(record[1]) is not int:
-            raise RemoteProtocolError(f"a request is {record!r:.80}")
+            raise RemoteProtocolError(f"a request is {show(record)}")
         if record[0] != self.epoch:
-            raise RemoteProtocolError(f"a word of epoch {record[0]!r:.80} in epoch {self.epoch}")
+            raise RemoteProtocolError(f"a word of epoch {show(record[0])} in epoch {self.epoch}")
         number = record[1]
         if number < 0:
             self._word(-number, record[2:])
@@ -99,11 +100,11 @@ class Connection:
             chunk = self._buffer(record[3], record[4])
             phases = Phases(self, number, chunk, record[5], record[6], self._runtime)
             return number, Request(record[2], (), phases)
-        raise RemoteProtocolError(f"a request is {record!r:.80}")
+        raise RemoteProtocolError(f"a request is {show(record)}")
 
     def _buffer(self, start: Any, length: Any) -> RemoteBuffer:
         if type(start) is not int or type(length) is not int:
-            raise RemoteProtocolError(f"a buffer of {length!r:.80} bytes at {start!r:.80}")
+            raise RemoteProtocolError(f"a buffer of {show(length)} bytes at {show(start)}")
         if start < 0 or length < 0 or start + length > self.memory.size:
             raise RemoteProtocolError(f"a buffer of {length} bytes at {start}")
         return RemoteBuffer(self.memory, start, length)
@@ -119,7 +120,7 @@ class Connection:
             phases = None if request is None else request.phases
             expected = phases is not None and phases.awaited
             if not expected or len(rest) > 1 or type(count) is not int or count < 0:
-                raise RemoteProtocolError(f"a data phase of request {number}: {rest!r:.80}")
+                raise RemoteProtocolError(f"a data phase of request {number}: {show(rest)}")
             assert phases is not None
             phases.done(count)
 

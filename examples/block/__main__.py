@@ -23,15 +23,17 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from actors import ActorError, System
 from examples.block import protocol as p
+from examples.block.copy_on_write import CopyOnWriteFilter
 from examples.block.disk import Disk
 from examples.block.handshake import Export
+from examples.block.read_only import ReadOnlyFilter
 from examples.block.server import NbdServer
 from hypervisor import DomainStartError, HypervisorError, Machine, UnixListener
-from transport import FrontEnd, TransportError, connect
+from transport import FrontEnd, TransportError, connect, stack
 
 _NAME = "examples.block"
 _REQUEST_LIMIT = 32 << 20  # bytes; what clients assume that never ask
@@ -79,6 +81,15 @@ def _listen(options: argparse.Namespace) -> Iterator[tuple[socket.socket, str]]:
         yield server, f"{shown}:{server.getsockname()[1]}"
 
 
+def _back_end(options: argparse.Namespace) -> tuple[Any, ...]:
+    """The driver and its start arguments."""
+    image = os.path.abspath(options.image)
+    if options.overlay is None:
+        return stack((Disk, image, options.read_only))
+    layers = (CopyOnWriteFilter, os.path.abspath(options.overlay)), (Disk, image, True)
+    return stack(*([ReadOnlyFilter] if options.read_only else []), *layers)
+
+
 def serve(options: argparse.Namespace) -> int:
     """Serve the image until a signal or a failure ends it; returns the exit code."""
     stop = _Stop()
@@ -87,13 +98,7 @@ def serve(options: argparse.Namespace) -> int:
             _listen(options) as (listener, where),
             Machine(intensity=options.intensity, period=options.period) as machine,
         ):
-            machine.start(
-                "disk",
-                Disk,
-                os.path.abspath(options.image),
-                options.read_only,
-                placement=options.placement,
-            )
+            machine.start("disk", *_back_end(options), placement=options.placement)
             with connect(machine, "disk", buffer_bytes=options.buffers << 20) as channel:
                 return _run(options, machine, channel, listener, where, stop)
     except _Interrupted:
@@ -186,6 +191,9 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--socket", metavar="PATH", help="the unix socket to listen on")
     where.add_argument("--tcp", metavar="HOST:PORT", type=_address, help="or the TCP address")
     command.add_argument("--read-only", action="store_true", help="let nobody write")
+    command.add_argument(
+        "--overlay", metavar="FILE", help="keep all changes in FILE, and leave the image as it is"
+    )
     command.add_argument("--export", metavar="NAME", default="", help="the export's name")
     command.add_argument("--placement", choices=["thread", "process"], default="process")
     command.add_argument(

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import zlib
-from typing import Any, ClassVar
+from typing import Any
 
 from hypervisor import GrantRevoked
 from transport import BackEnd, Cancelled, Offloaded, Request
@@ -17,9 +17,9 @@ BLOCK = 512
 class Device(BackEnd):
     """Body: a name, or a name with arguments."""
 
-    workers: ClassVar[int] = 2
-    version: ClassVar[int] = 3
-    features: ClassVar[frozenset[str]] = frozenset({"discard", "flush"})
+    workers: int = 2
+    version: int = 3
+    features: frozenset[str] = frozenset({"discard", "flush"})
 
     def on_start(self, directory: str = "") -> None:
         self.directory = directory
@@ -107,14 +107,14 @@ class Device(BackEnd):
 class Spinner(Device):
     """Looks at its rings without being signalled."""
 
-    spin: ClassVar[float] = 5.0
+    spin: float = 5.0
 
 
 class Older(Device):
     """Of another version, with fewer features."""
 
-    version: ClassVar[int] = 2
-    features: ClassVar[frozenset[str]] = frozenset({"flush"})
+    version: int = 2
+    features: frozenset[str] = frozenset({"flush"})
 
 
 def read_all(request: Request) -> list[bytes]:
