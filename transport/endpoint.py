@@ -26,6 +26,7 @@ from actors import Actor, Message
 from hypervisor import (
     EventChannel,
     Guest,
+    HypercallError,
     HypervisorError,
     Machine,
     Mapping,
@@ -338,6 +339,11 @@ class FrontEndActor(Actor):
             self._state = UNKNOWN
             self._guest.disconnect(self._channel)
             self._front.end(refused)
+            return
+        # A back end that lives waits for us to begin anew; one that has died is waited for.
+        self._say(said.epoch, CLOSED)
+        with suppress(HypercallError):  # the next one is there already, and the bus was quicker
+            self._guest.connect(self.device, self._channel)
 
     def _end(self, said: PeerState) -> None:
         self._front.end(ChannelClosed(f"{self.device!r} is gone: {said.details}"))

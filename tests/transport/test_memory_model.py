@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from examples.block import plan
 from examples.block.disk import Disk
 from examples.block.load import Load
 from examples.block.oracle import Oracle
-from hypervisor import Machine
+from hypervisor import Guest, Machine
 from tests.transport.conftest import Opens
 from tests.transport.device import Device
 from tests.transport.drivers import Echo
@@ -62,6 +63,26 @@ def test_copied_memory_is_never_mapped(machine: Machine) -> None:
             channel.call("x")
             mapped.append(machine.guest.memory_usage(domid).mappings)
     assert mapped == [1, 2]  # the ring, and the buffer memory
+
+
+def test_copied_memory_is_copied_as_often_as_the_driver_asks_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.start("device", Device, placement="thread")
+    channel = connect(machine, "device", memory="copied", buffer_bytes=1 << 16)
+    copies: list[int] = []
+    honest = Guest.grant_copy
+
+    def counted(guest: Guest, source: Any, dest: Any, length: int) -> None:
+        copies.append(length)
+        honest(guest, source, dest, length)
+
+    monkeypatch.setattr(Guest, "grant_copy", counted)
+    with channel.buffer(100) as buffer:
+        for body, often in (("sum", 1), ("fill", 1), ("upper", 2)):
+            channel.call(body, buffer)
+            assert copies == [100] * often
+            copies.clear()
 
 
 def test_a_driver_that_only_reads_cannot_write(opens: Opens, memory: str) -> None:

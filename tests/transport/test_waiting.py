@@ -205,3 +205,35 @@ def test_one_slow_answer_among_quick_ones_changes_nothing(spins: Spins) -> None:
     for _ in range(20):
         assert spins(math.inf)[1] == 5
         assert spins(2) == (True, 2)
+
+
+# --- who leads ------------------------------------------------------------------------------------
+
+
+class Asleep:
+    """A lock on which somebody sleeps; ``meanwhile`` happens then."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self.meanwhile = meanwhile
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self.meanwhile()
+        return True
+
+
+def test_who_is_to_lead_and_has_his_answer_already_hands_that_on() -> None:
+    clock, roused = Clock(), list[Any]()
+    ring = Ring(clock)
+    ring.rouse = roused.append  # type: ignore[attr-defined]
+    waiting = Waiting(ring, clock, 0, "answers", 0.0)  # type: ignore[arg-type]
+    third = Asleep(lambda: None)
+
+    def meanwhile() -> None:
+        waiting._followers[third] = None  # type: ignore[index]
+        waiting.make_way(driven=False)  # the leader leaves, and has the first follower lead
+        ring.comes = 0  # and who spins has taken his answer
+
+    second = Asleep(meanwhile)
+    waiting._leader.acquire()
+    assert waiting.sleep(ring.has_come, second, None)  # type: ignore[arg-type]
+    assert roused == [second, third]
