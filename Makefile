@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## a verified load on a disk whose back end is killed 20 tim
 	@$(BIN)/python -m examples.block demo $(ARGS)
 
 test: $(VENV)/.dev ## all tests but the long ones
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 check: $(VENV)/.dev ## style and types
 	@$(BIN)/python -m ruff check .

@@ -4,7 +4,7 @@ A filter is a back end like any other, whose first start argument says what is b
 name (hypervisor/program.py) and that program's own arguments. So a stack of them is one driver with
 plain arguments, and works in every placement, for users and for tests that need a fault:
 
-    machine.start("disk", *stack(LogFilter, (DelayFilter, 0.01), (Disk, "disk.img")))
+    machine.start("disk", *stack((LogFilter, "log"), (DelayFilter, 0.01), (Disk, "disk.img")))
 
 A request passes the stack from left to right, its answer from right to left.
 
