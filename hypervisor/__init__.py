@@ -3,6 +3,7 @@
 from hypervisor.bus import Bus, Notice
 from hypervisor.channel_end import EventChannel, Upcalls, clear_event, new_event, raise_event
 from hypervisor.domain_info import CrashReport, DomainInfo, ShutdownReason
+from hypervisor.domain_spec import DomainSpec
 from hypervisor.endpoints import ReadEnd, WriteEnd, advertise_endpoint, connect_to_endpoint
 from hypervisor.errors import (
     BadCpus,
@@ -49,6 +50,7 @@ from hypervisor.machine import Machine
 from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
 from hypervisor.program import load, name_of
+from hypervisor.program import load, name_of, run_script
 from hypervisor.simulated_faults import DOMAIN_FAULTS
 from hypervisor.socketfile import UnixListener
 from hypervisor.store import Snapshot
@@ -70,6 +72,7 @@ __all__ = [
     "CrashReport",
     "DomainDead",
     "DomainInfo",
+    "DomainSpec",
     "DomainStartError",
     "EventChannel",
     "EventChannels",
@@ -140,4 +143,5 @@ __all__ = [
     "new_event",
     "punch_hole",
     "raise_event",
+    "run_script",
 ]

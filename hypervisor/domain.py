@@ -43,6 +43,7 @@ class DomainActor(Actor):
         program: str,
         args: list[Any],
         restart: str,
+        grouped: bool,
     ) -> None:
         super().__init__()
         self._hypervisor = hypervisor
@@ -52,6 +53,7 @@ class DomainActor(Actor):
         self._program = program
         self._args = args
         self._restart = restart
+        self._grouped = grouped  # so it may be stopped for a sibling's failure, and start again
         self._domid = -1
         self._how: HowEnded | None = None  # its process, if it had one
 
@@ -73,7 +75,7 @@ class DomainActor(Actor):
     def _destroy(self, how: str | None) -> None:
         reason = self.exit_reason
         returns = (
-            how == records.REBOOT
+            how == records.REBOOT or (self._grouped and self._restart != "temporary")
             if reason.kind == "shutdown"
             else self._restart == "permanent" or (self._restart == "transient" and reason.failed)
         )

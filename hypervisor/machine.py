@@ -28,6 +28,7 @@ from hypervisor import hypercalls as hc
 from hypervisor.cpus import checked, on_cpu
 from hypervisor.domain import Crash, ThreadDomain, WhichPid
 from hypervisor.domain_info import DESTROYED, SHUTDOWN, DomainInfo, ShutdownReason
+from hypervisor.domain_spec import DomainSpec
 from hypervisor.errors import BadCpus, HypervisorError
 from hypervisor.front_door import FrontDoor, Hear, Register
 from hypervisor.grant_quota import GrantQuota
@@ -49,6 +50,7 @@ from hypervisor.vitals import usage_of
 
 _PLACEMENTS = ("process", "thread")
 _SIMULATED_PLACEMENTS = (*_PLACEMENTS, "simulated")
+_STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
 
 
 class Machine:
@@ -158,7 +160,7 @@ class Machine:
     def start(
         self,
         name: str,
-        program: type,
+        program: type | str,
         *args: Any,
         placement: str = "process",
         restart: str = "permanent",
@@ -169,7 +171,8 @@ class Machine:
 
         Args:
             name: of the domain and of its device; unique in the machine.
-            program: a driver class (a subclass of `transport.BackEnd`), importable by name.
+            program: a driver class (a subclass of `transport.BackEnd`), importable by name; or
+                that name.
             args: for the driver's ``on_start``; plain msgpack values.
             placement: "process" (an OS process of its own) or "thread" (in this process). In a
                 simulated machine both mean "simulated", which only there may be said as well.
@@ -186,23 +189,66 @@ class Machine:
             NotAProcess: ``cpus`` or ``harden`` of a domain on a thread.
             MachineFailed: the machine has given up already.
         """
+        spec = DomainSpec(name, program, args, placement, restart, cpus, harden)
+        self._toolstack.start(self._child_spec(spec, grouped=False))
+
+    def group(
+        self,
+        name: str,
+        members: Iterable[DomainSpec],
+        *,
+        strategy: str = "rest_for_one",
+        intensity: int = 1,
+        period: float = 5.0,
+    ) -> None:
+        """Start domains under a supervisor of their own, in this order, all or none.
+
+        What ends with the failure of one is started again after it, in order, and its channels
+        wait for it and go on. If they fail too often the whole group is started again, which
+        counts as one restart for the machine. A member can be killed, paused and rebooted; it
+        cannot be shut down or destroyed, for its group would only bring it back.
+
+        Args:
+            name: of the group, and as unique in the machine as that of a domain.
+            strategy: "one_for_one", "one_for_all" or "rest_for_one", as in OTP.
+            intensity, period: as of `Machine`, for this group alone.
+
+        Raises:
+            DomainStartError: one of them could not start; nothing is left of any.
+            ValueError: there is no such strategy, or there are no members.
+            HypervisorError, NotAProcess, BadCpus, MachineFailed: as `start`.
+        """
+        specs = [self._child_spec(member, grouped=True) for member in members]
+        if strategy not in _STRATEGIES or not specs:
+            raise ValueError(
+                f"a group has members, and one of the strategies {', '.join(_STRATEGIES)}, not "
+                f"{strategy!r}"
+            )
+        self._toolstack.start_group(
+            ChildSpec.of(name, Supervisor, specs, intensity, period, strategy),
+            [spec.name for spec in specs],
+        )
+
+    def _child_spec(self, domain: DomainSpec, *, grouped: bool) -> ChildSpec:
+        placement, restart = domain.placement, domain.restart
         allowed = _PLACEMENTS if self.system.simulation is None else _SIMULATED_PLACEMENTS
         if placement not in allowed:
             raise ValueError(f"placement is one of {', '.join(allowed)}, not {placement!r}")
-        if placement == "thread" and not (cpus is None and harden is None):
-            raise not_a_process(name, placement)
+        if placement == "thread" and not (domain.cpus is None and domain.harden is None):
+            raise not_a_process(domain.name, placement)
         common = [
             self._hypervisor,
             self._domains,
             self._store,
-            name,
-            name_of(program),
-            list(args),
+            domain.name,
+            name_of(domain.program),
+            list(domain.args),
             restart,
+            grouped,
         ]
         if self.system.simulation is not None:
-            spec = ChildSpec.of(
-                name,
+            return ChildSpec.of(
+                domain.name,
                 SimulatedDomain,
                 *common,
                 self.watchdog,
@@ -210,23 +256,21 @@ class Machine:
                 restart=restart,
                 shutdown=None,  # as below
             )
-        elif placement == "process":
-            spec = ChildSpec.of(
-                name,
+        if placement == "process":
+            return ChildSpec.of(
+                domain.name,
                 ProcessDomain,
                 *common,
                 self._pool,
                 self._store_door,
                 self.watchdog,
                 self._grace,
-                None if cpus is None else checked(cpus),
-                harden,
+                None if domain.cpus is None else checked(domain.cpus),
+                domain.harden,
                 restart=restart,
                 shutdown=None,  # it bounds its end itself, by killing its process
             )
-        else:
-            spec = ChildSpec.of(name, ThreadDomain, *common, restart=restart)
-        self._toolstack.start(spec)
+        return ChildSpec.of(domain.name, ThreadDomain, *common, restart=restart)
 
     def pause(self, name: str) -> None:
         """Stop a process domain where it is (SIGSTOP), until `unpause` or its end.

@@ -77,6 +77,7 @@ class ProcessDomain(DomainActor):
         program: str,
         args: list[Any],
         restart: str,
+        grouped: bool,
         pool: Ref,
         store_door: Ref,
         watchdog: float,
@@ -84,7 +85,7 @@ class ProcessDomain(DomainActor):
         cpus: list[int] | None,
         harden: Hardening | None,
     ) -> None:
-        super().__init__(hypervisor, domains, store, name, program, args, restart)
+        super().__init__(hypervisor, domains, store, name, program, args, restart, grouped)
         self._pool = pool
         self._store_door = store_door
         self._watchdog = watchdog

@@ -9,6 +9,7 @@ endpoint there), which is started as ``runner(guest, program_class, args)``.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import runpy
 import sys
@@ -18,18 +19,34 @@ from actors import Actor
 from hypervisor.errors import HypervisorError
 
 
-def name_of(program: type) -> str:
-    """The name by which `load` finds ``program``, in this process and in others.
+def run_script(path: str) -> dict[str, Any]:
+    """Run a file, and have `load` find its classes by ``path:QualName``; returns its globals.
+
+    Its guarded part (``__main__``) does not run. Other processes run the file themselves.
+    """
+    path = os.path.abspath(path)
+    _scripts[path] = runpy.run_path(path, run_name=_SCRIPT)
+    return _scripts[path]
+
+
+def name_of(program: type | str) -> str:
+    """The name by which `load` finds ``program``, in this process and in others; a name is one.
 
     Raises:
         HypervisorError: the class is local to a function, or from an interactive session.
     """
+    if isinstance(program, str):
+        return program
     qualname = program.__qualname__
     if "<locals>" in qualname:
         raise HypervisorError(
             f"{qualname} is defined inside a function; a program must be importable"
         )
     module = program.__module__
+    if module == _SCRIPT:
+        for path, names in _scripts.items():
+            if _member(names, qualname) is program:
+                return f"{path}:{qualname}"
     if module != "__main__":
         return f"{module}:{qualname}"
     main = sys.modules["__main__"]
@@ -55,6 +72,7 @@ def modules_of(program: str) -> list[str]:
     return [] if module.endswith(".py") else [module]
 
 
+_SCRIPT = "__domain__"  # what a script is called that is not the main program
 _scripts: dict[str, dict[str, Any]] = {}
 
 
@@ -65,10 +83,16 @@ def _find(program: str) -> Any:
     main = sys.modules["__main__"]
     if getattr(main, "__file__", None) == module:
         return pkgutil.resolve_name(f"__main__:{qualname}")
-    if module not in _scripts:
-        # Under another name than __main__, so that the script's own guarded part does not run.
-        _scripts[module] = runpy.run_path(module, run_name="__domain__")
-    found: Any = _scripts[module][qualname.partition(".")[0]]
-    for part in qualname.split(".")[1:]:
-        found = getattr(found, part)
+    names = _scripts.get(module)
+    found = _member(run_script(module) if names is None else names, qualname)
+    if found is None:
+        raise AttributeError(f"{module} has no {qualname}")
+    return found
+
+
+def _member(names: dict[str, Any], qualname: str) -> Any:
+    top, *parts = qualname.split(".")
+    found = names.get(top)
+    for part in parts:
+        found = getattr(found, part, None)
     return found

@@ -42,10 +42,11 @@ class SimulatedDomain(DomainActor):
         program: str,
         args: list[Any],
         restart: str,
+        grouped: bool,
         watchdog: float,
         grace: float,
     ) -> None:
-        super().__init__(hypervisor, domains, store, name, program, args, restart)
+        super().__init__(hypervisor, domains, store, name, program, args, restart, grouped)
         assert self.system.simulation is not None
         self._simulation: Scheduler = self.system.simulation
         self._process = self._simulation.process(self.ref, self._peril)

@@ -53,9 +53,11 @@ class Toolstack:
         self._domains = domains
         self._supervisor = supervisor
         self._reboots = threading.Lock()
+        self._groups: dict[str, str] = {}  # name of a member -> of its group
 
     def start(self, spec: ChildSpec) -> None:
         """Start a domain, and return when it has started; if it cannot, nothing is left of it."""
+        self._check_free(spec.name)
         if spec.name not in self._domains.ask(_NAMES):
             with suppress(ActorError):  # of a transient one that has ended well the spec is kept
                 self._supervisor.ask(DeleteChild(spec.name), timeout=_TIMEOUT)
@@ -65,8 +67,51 @@ class Toolstack:
             self._domains.ask(records.Closed(spec.name, CRASHED))
             raise
 
+    def start_group(self, spec: ChildSpec, members: list[str]) -> None:
+        """Start domains under the supervisor ``spec``; if one cannot start, none is left."""
+        running = self._domains.ask(_NAMES)
+        for name in (spec.name, *members):
+            self._check_free(name)
+            if name in running:
+                raise _taken(name)
+        if len({spec.name, *members}) <= len(members):
+            raise HypervisorError(f"two of group {spec.name!r} have the same name")
+        self._groups.update(dict.fromkeys(members, spec.name))
+        try:
+            self._start(spec.name, StartChild(spec))
+        except BaseException:
+            for name in members:
+                del self._groups[name]
+                self._give_up(name, CRASHED)
+            raise
+
+    def _check_free(self, name: str) -> None:
+        if name in self._groups or name in self._groups.values():
+            raise _taken(name)
+
+    def _supervisor_of(self, name: str) -> Ref:
+        """The present incarnation of who supervises that domain."""
+        group = self._groups.get(name)
+        if group is None:
+            return self._supervisor
+        found = self._find(self._supervisor, group)
+        if found is None:
+            raise no_domain(name)
+        return found
+
+    def _find(self, supervisor: Ref, name: str) -> Ref | None:
+        children: list[ChildStatus] = supervisor.ask(AwaitChildren(), timeout=_TIMEOUT)
+        return next((child.ref for child in children if child.name == name), None)
+
+    def _alone(self, name: str) -> None:
+        if (group := self._groups.get(name)) is not None:
+            raise HypervisorError(
+                f"domain {name!r} is one of group {group!r}, which would bring it back"
+            )
+
     def remove(self, name: str, state: str, how: str | None = None) -> None:
         """End a domain for good, as ``how`` says; its ``state`` is that afterwards."""
+        self._alone(name)
         if how is not None:
             self._domains.ask(records.Intend(name, how))
         try:
@@ -78,19 +123,20 @@ class Toolstack:
     def reboot(self, name: str) -> None:
         """End a domain in order, and start it again. One at a time: two would undo each other."""
         with self._reboots:
+            supervisor = self._supervisor_of(name)
             try:
-                spec: ChildSpec = self._supervisor.ask(GetChildSpec(name), timeout=_TIMEOUT)
+                spec: ChildSpec = supervisor.ask(GetChildSpec(name), timeout=_TIMEOUT)
                 self._domains.ask(records.Intend(name, records.REBOOT))
-                self._supervisor.ask(TerminateChild(name), timeout=_TIMEOUT)
+                supervisor.ask(TerminateChild(name), timeout=_TIMEOUT)
             except NoSuchChild as error:
                 raise no_domain(name) from error
             # The supervisor has forgotten a temporary child that it was told to end.
             temporary = spec.restart == "temporary"
             try:
-                self._start(name, StartChild(spec) if temporary else RestartChild(name))
+                self._start(name, StartChild(spec) if temporary else RestartChild(name), supervisor)
             except DomainStartError:
                 with suppress(NoSuchChild):  # temporary, or removed by somebody else meanwhile
-                    self._supervisor.ask(StopChild(name), timeout=_TIMEOUT)
+                    supervisor.ask(StopChild(name), timeout=_TIMEOUT)
                 self._give_up(name, CRASHED)
                 raise
             finally:
@@ -122,8 +168,14 @@ class Toolstack:
     def ask(self, name: str, message: Message) -> Any:
         """Ask the present incarnation, when it is up; if it is just ending, ask the next."""
         while True:
-            children: list[ChildStatus] = self._supervisor.ask(AwaitChildren(), timeout=_TIMEOUT)
-            found = next((child.ref for child in children if child.name == name), None)
+            supervisor = self._supervisor_of(name)
+            try:
+                found = self._find(supervisor, name)
+            except ActorDead:  # its group is just being started again
+                if supervisor is self._supervisor:
+                    raise
+                self._system.wait(supervisor)
+                continue
             if found is None:
                 raise no_domain(name)
             try:
@@ -138,11 +190,13 @@ class Toolstack:
             raise not_a_process(name, known.placement)
         return self.ask(name, message)
 
-    def _start(self, name: str, message: StartChild | RestartChild) -> None:
+    def _start(
+        self, name: str, message: StartChild | RestartChild, supervisor: Ref | None = None
+    ) -> None:
         try:
-            self._supervisor.ask(message, timeout=_TIMEOUT)
+            (supervisor or self._supervisor).ask(message, timeout=_TIMEOUT)
         except ChildExists as error:
-            raise HypervisorError(f"there is a domain {name!r} already") from error
+            raise _taken(name) from error
         except NoSuchChild as error:
             raise no_domain(name) from error
         except ActorDead as dead:
@@ -153,6 +207,10 @@ class Toolstack:
             raise DomainStartError(
                 name, failure.error, failure.text, failure.traceback
             ) from failure
+
+
+def _taken(name: str) -> HypervisorError:
+    return HypervisorError(f"there is a domain {name!r} already")
 
 
 def no_domain(name: str) -> HypervisorError:
