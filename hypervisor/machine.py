@@ -189,8 +189,11 @@ class Machine:
             NotAProcess: ``cpus`` or ``harden`` of a domain on a thread.
             MachineFailed: the machine has given up already.
         """
-        spec = DomainSpec(name, program, args, placement, restart, cpus, harden)
-        self._toolstack.start(self._child_spec(spec, grouped=False))
+        self.start_spec(DomainSpec(name, program, args, placement, restart, cpus, harden))
+
+    def start_spec(self, domain: DomainSpec) -> None:
+        """`start` with its arguments as one value."""
+        self._toolstack.start(self._child_spec(domain, grouped=False))
 
     def group(
         self,

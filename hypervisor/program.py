@@ -44,9 +44,9 @@ def name_of(program: type | str) -> str:
         )
     module = program.__module__
     if module == _SCRIPT:
-        for path, names in _scripts.items():
+        for script, names in _scripts.items():
             if _member(names, qualname) is program:
-                return f"{path}:{qualname}"
+                return f"{script}:{qualname}"
     if module != "__main__":
         return f"{module}:{qualname}"
     main = sys.modules["__main__"]

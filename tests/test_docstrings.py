@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-PACKAGES = ("actors", "hypervisor", "transport")
+PACKAGES = ("actors", "hypervisor", "transport", "xenidc")
 
 
 def undocumented(package: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Nothing polls: what waits is woken by an event (DESIGN rule 3).
 
-What counts as polling in actors/, hypervisor/ and transport/:
+What counts as polling in actors/, hypervisor/, transport/ and xenidc/:
 
 1. sleeping, and every source of periodic wake-ups (threading.Timer, setitimer, alarm, timerfd,
    sched);
@@ -106,7 +106,7 @@ LOOPS = (
     ast.GeneratorExp,
 )
 
-PROJECT = sources("actors", "hypervisor", "transport")
+PROJECT = sources("actors", "hypervisor", "transport", "xenidc")
 
 
 def findings(source: Source) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,31 @@
+"""Topologies of domains, drivers and channels: composed in a few lines, checked before they start,
+and run in any placement. The command ``xenidc`` (cli.py) is the same for a shell.
+"""
+
+from xenidc.check import PLACEMENTS, check
+from xenidc.errors import ControlError, FaceError, Problem, TopologyError, WorkloadFailed
+from xenidc.load import load_topology
+from xenidc.picture import dot, mermaid
+from xenidc.place import Place
+from xenidc.running import Running, running
+from xenidc.svg import svg
+from xenidc.topology import Group, Topology
+
+__all__ = [
+    "PLACEMENTS",
+    "ControlError",
+    "FaceError",
+    "Group",
+    "Place",
+    "Problem",
+    "Running",
+    "Topology",
+    "TopologyError",
+    "WorkloadFailed",
+    "check",
+    "dot",
+    "load_topology",
+    "mermaid",
+    "running",
+    "svg",
+]
