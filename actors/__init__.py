@@ -71,7 +71,7 @@ from actors.supervisor import (
 from actors.system import System
 from actors.timers import Timer
 from actors.trace import Replay, Trace
-from actors.tree import dump, dump_on_signal
+from actors.tree import dump, dump_on_signal, picture
 
 __all__ = [
     "BRUTAL_KILL",
@@ -158,6 +158,7 @@ __all__ = [
     "dump_on_signal",
     "encode",
     "explore",
+    "picture",
     "pykka_ref",
     "replay",
     "scope",

@@ -2,7 +2,7 @@
 
 from hypervisor.bus import Bus, Notice
 from hypervisor.channel_end import EventChannel, Upcalls, clear_event, new_event, raise_event
-from hypervisor.domain_info import CrashReport, DomainInfo, ShutdownReason
+from hypervisor.domain_info import CrashReport, DomainChanged, DomainInfo, ShutdownReason
 from hypervisor.domain_spec import DomainSpec
 from hypervisor.endpoints import ReadEnd, WriteEnd, advertise_endpoint, connect_to_endpoint
 from hypervisor.errors import (
@@ -49,7 +49,6 @@ from hypervisor.hypercalls import (
 from hypervisor.machine import Machine
 from hypervisor.memory import Mapping, Region, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
-from hypervisor.program import load, name_of
 from hypervisor.program import load, name_of, run_script
 from hypervisor.simulated_faults import DOMAIN_FAULTS
 from hypervisor.socketfile import UnixListener
@@ -70,6 +69,7 @@ __all__ = [
     "Bus",
     "Compacted",
     "CrashReport",
+    "DomainChanged",
     "DomainDead",
     "DomainInfo",
     "DomainSpec",

@@ -47,6 +47,13 @@ class CrashReport(Message):
     log: list[str]
 
 
+class DomainChanged(Message):
+    """To who hears of the domains (`Machine.hear_domains`): one of them is in another state."""
+
+    name: str
+    state: str
+
+
 class Record(Message):
     """What is kept of a domain over its incarnations; see `DomainInfo` for the attributes."""
 

@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from actors import Actor, Message
+from actors import Actor, Message, Ref
 from hypervisor.domain_info import (
     CRASHED,
     DESTROYED,
@@ -26,6 +26,7 @@ from hypervisor.domain_info import (
     SHUTDOWN,
     STARTING,
     CrashReport,
+    DomainChanged,
     Record,
     ShutdownReason,
 )
@@ -108,6 +109,12 @@ class Lookup(Message):
     name: str
 
 
+class HearChanges(Message):
+    """Tell ``listener`` `DomainChanged` from now on; None: nobody."""
+
+    listener: Ref | None
+
+
 class ReadLog(Message):
     """Answered by the last lines of its log, or None if there is no such domain."""
 
@@ -134,6 +141,7 @@ class DomainRecords(Actor):
 
     def on_start(self) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._listener: Ref | None = None
 
     def on_receive(self, message: Message) -> Any:
         match message:
@@ -159,6 +167,8 @@ class DomainRecords(Actor):
                     self._entries[name].intent = how
             case Closed(name, state):
                 self._closed(name, state)
+            case HearChanges(listener):
+                self._listener = listener
             case Lookup(name):
                 return self._entries[name].record if name in self._entries else None
             case ReadLog(name):
@@ -175,6 +185,7 @@ class DomainRecords(Actor):
             self._entries.pop(name, None)  # so that it is the last in order again
             record = Record(name, domid, placement, STARTING, None, 0, 0, None, None)
             self._entries[name] = _Entry(record)
+            self._say(name)
             return
         entry.fresh = 0
         restarts = entry.record.restarts + 1
@@ -205,7 +216,14 @@ class DomainRecords(Actor):
 
     def _change(self, name: str, **changes: Any) -> None:
         entry = self._entries[name]
+        before = entry.record.state
         entry.record = replace(entry.record, **changes)
+        if entry.record.state != before:
+            self._say(name)
+
+    def _say(self, name: str) -> None:
+        if self._listener is not None:
+            self._listener.tell(DomainChanged(name, self._entries[name].record.state))
 
 
 def reason_of(kind: str, error: str, intent: str | None) -> ShutdownReason:

@@ -424,6 +424,13 @@ class Machine:
         """
         self._front.ask(Hear(listener))
 
+    def hear_domains(self, listener: Ref | None) -> None:
+        """Let ``listener`` have a `DomainChanged` whenever a domain comes into another state.
+
+        It takes the place of the one before; None: nobody.
+        """
+        self._domains.ask(records.HearChanges(listener))
+
     def _listen(self, store: Ref, path: str) -> None:
         try:
             self.system.start(StoreSocket, store, path, name="store-socket")

@@ -205,7 +205,7 @@ def resolve(topology: Topology) -> Iterator[Problem]:
     for domain in topology.domains:
         what = f"domain {domain.name!r}"
         try:
-            _, found = load(name_of(domain.program))
+            load(name_of(domain.program))
         except Exception as error:  # noqa: BLE001 - a module raises what it likes
             yield Problem(domain.place, f"{what}: {_program(domain.program)}: {_one_line(error)}")
             continue

@@ -1,0 +1,286 @@
+"""What each command does, as a function of its arguments that returns the exit code.
+
+    0  all is well
+    1  the run has failed: a workload, the machine, a test
+    2  it could not begin: a wrong option, a wrong topology, no such machine, a refusal
+  130  it was ended by Ctrl-C or SIGTERM while a workload was running
+
+Results go to standard output, everything else to standard error. Errors are raised: the command
+line makes one line of each (cli.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from actors import Failure
+from hypervisor import Machine
+from xenidc import show, trial
+from xenidc.check import check as check_topology
+from xenidc.client import Client, socket_of
+from xenidc.control import ControlSocket, control_directory
+from xenidc.errors import ControlError, FaceError, TopologyError
+from xenidc.live import Drawn, Lines, can_draw
+from xenidc.load import load_topology
+from xenidc.picture import dot, mermaid
+from xenidc.running import running
+from xenidc.svg import svg
+from xenidc.topology import Topology
+
+GOOD, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def check(topology: str, values: dict[str, str], placement: str) -> int:
+    """Say what is wrong with a topology, each problem on a line; nothing is started."""
+    try:
+        made = load_topology(topology, values)
+        check_topology(made, placement)
+    except TopologyError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return WRONG
+    counts = [
+        f"{len(made.domains)} domains",
+        f"{len(made.groups)} groups",
+        f"{len(made.channels)} channels",
+        f"{len(made.workloads)} workloads",
+    ]
+    print(f"{made.name}: {', '.join(counts)}: all is well")
+    return GOOD
+
+
+def graph(topology: str, values: dict[str, str], form: str, output: str | None) -> int:
+    """Draw a topology: as Mermaid, as graphviz's language, or as SVG."""
+    made = load_topology(topology, values)
+    check_topology(made)
+    text = {"mermaid": mermaid, "dot": dot, "svg": _svg}[form](made)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        Path(output).write_text(text)
+    return GOOD
+
+
+def _svg(topology: Topology) -> str:
+    """By graphviz where it is there, else our own."""
+    program = shutil.which("dot")
+    if program is None:
+        return svg(topology)
+    drawn = subprocess.run(
+        [program, "-Tsvg"], input=dot(topology), stdout=subprocess.PIPE, text=True, check=True
+    )
+    return drawn.stdout
+
+
+def run(
+    topology: str, values: dict[str, str], placement: str, control: str | None, *, stay: bool
+) -> int:
+    """Run a topology: to the end of its workloads, or until Ctrl-C."""
+    made = load_topology(topology, values)
+    with contextlib.ExitStack() as stack:
+        interrupted = stack.enter_context(_signals())
+        try:
+            live = stack.enter_context(running(made, placement, started=_report))
+            system = live.machine.system
+            if system.simulation is None:
+                path = control or os.path.join(control_directory(), f"{made.name}.sock")
+                system.start(ControlSocket, live, path, name="control")
+                print(f"control socket: {path}", file=sys.stderr, flush=True)
+            if can_draw(sys.stderr):
+                live.machine.hear_domains(system.start(Drawn, live, name="live"))
+            live.work()
+            if made.workloads:
+                print("the workloads have ended well", flush=True)
+            if system.simulation is None and (stay or not made.workloads):
+                made.workloads.clear()
+                reason = live.machine.wait().reason
+                raise FaceError(f"the machine has given up: {reason.text}")
+        except KeyboardInterrupt:
+            return INTERRUPTED if made.workloads else GOOD
+        finally:
+            interrupted.clear()
+    return GOOD
+
+
+def _report(machine: Machine) -> None:
+    machine.hear_domains(machine.system.start(Lines, sys.stderr, name="changes"))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """SIGTERM is what Ctrl-C is; a second one of either, while it ends, is left out."""
+    wanted = [1]  # while it is not empty
+
+    def handle(_signum: int, _frame: FrameType | None) -> None:
+        if wanted:
+            wanted.clear()
+            raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wanted
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def test(
+    topology: str,
+    values: dict[str, str],
+    kill: str,
+    seeds: int,
+    first: int,
+    rate: float,
+    faults: int,
+    save: str,
+    replay: str | None,
+    *,
+    real: bool,
+) -> int:
+    """Run a topology's own workload while things go wrong, and say what broke."""
+
+    def make() -> Topology:
+        return load_topology(topology, values)
+
+    made = make()
+    check_topology(made)
+    if not made.workloads:
+        raise FaceError(f"{topology} has no workload to test")
+    trial.check_kill(made, kill)
+    if real:
+        return _strike(make, kill, range(first, first + seeds), faults)
+    if replay is not None:
+        try:
+            failure = trial.repeat(make, replay)
+        except (OSError, ValueError) as error:
+            raise FaceError(f"{replay}: {error}") from error
+    else:
+        options = trial.options_of(kill, rate, faults)
+        wanted = _progress(range(first, first + seeds))
+        failure = trial.simulate(make, wanted, options, topology)
+    if failure is None:
+        print(f"{made.name}: " + ("this run is good" if replay else f"all {seeds} seeds are good"))
+        return GOOD
+    _tell(failure, topology, values, save if replay is None else None)
+    return FAILED
+
+
+def _tell(failure: Failure, topology: str, values: dict[str, str], save: str | None) -> None:
+    print(failure)
+    if save is not None:
+        failure.replay.save(save)
+        settings = [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+        command = ["xenidc", "test", topology, *settings, "--replay", save]
+        print(f"this run again:  {shlex.join(command)}")
+
+
+def _strike(make: Any, kill: str, seeds: range, kills: int) -> int:
+    for seed in _progress(seeds):
+        try:
+            struck = trial.strike(make(), kill, seed, kills)
+        except FaceError as error:
+            print(f"seed {seed}, with real processes: {error}")
+            return FAILED
+        print(f"seed {seed}: {struck} kills, all is well", flush=True)
+    return GOOD
+
+
+def _progress(seeds: range) -> Iterator[int]:
+    """A bar of rich's on a terminal, drawn once for each seed; elsewhere nothing."""
+    if not can_draw(sys.stderr):
+        yield from seeds
+        return
+    from rich.console import Console  # noqa: PLC0415 - only where it is there
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("seeds", total=len(seeds))
+        for seed in seeds:
+            yield seed
+            bar.update(task, advance=1, refresh=True)
+
+
+# --- of a running machine -------------------------------------------------------------------------
+
+
+def tree(machine: str | None, *, as_json: bool, actors: bool) -> int:
+    """Show the supervision tree of a running machine."""
+    with Client(socket_of(machine)) as client:
+        if actors:
+            print(client.ask("actors"))
+            return GOOD
+        rows = client.ask("tree")
+    _print(rows, show.tree(rows), as_json=as_json)
+    return GOOD
+
+
+def top(machine: str | None, every: float, count: int | None, *, as_json: bool) -> int:
+    """Show what the channels of a running machine do, again and again."""
+    with Client(socket_of(machine)) as client:
+        before: dict[str, Any] | None = None
+        shown = 0
+        try:
+            while True:
+                now = client.ask("top")
+                if not as_json and sys.stdout.isatty():
+                    sys.stdout.write("\033[H\033[2J")
+                _print(now, show.top(now, before), as_json=as_json)
+                shown += 1
+                if shown == count:
+                    return GOOD
+                before = now
+                time.sleep(every)
+        except KeyboardInterrupt:
+            return GOOD
+
+
+def act(machine: str | None, do: str, domain: str) -> int:
+    """Have something done to a domain of a running machine."""
+    with Client(socket_of(machine)) as client:
+        client.ask(do, domain=domain)
+    return GOOD
+
+
+def log(machine: str | None, domain: str, *, as_json: bool) -> int:
+    """Print the last lines that a domain has written."""
+    with Client(socket_of(machine)) as client:
+        lines = client.ask("log", domain=domain)
+    _print(lines, lines, as_json=as_json)
+    return GOOD
+
+
+def store(machine: str | None, operation: str, path: str, *, as_json: bool) -> int:
+    """List or read a node of the store of a running machine."""
+    with Client(socket_of(machine)) as client:
+        found = client.ask(f"store-{operation}", path=path)
+    _print(found, found if isinstance(found, list) else [found], as_json=as_json)
+    return GOOD
+
+
+def example(name: str, arguments: Sequence[str]) -> int:
+    """Run the server of one of the examples."""
+    import importlib.util  # noqa: PLC0415 - only here
+
+    try:
+        there = importlib.util.find_spec(f"examples.{name}.__main__") is not None
+    except ModuleNotFoundError:
+        there = False
+    if not there:
+        raise ControlError(f"the example {name!r} is not here: run this in a checkout of xenidc")
+    os.execv(sys.executable, [sys.executable, "-m", f"examples.{name}", *arguments])  # noqa: S606
+
+
+def _print(value: Any, lines: Sequence[str], *, as_json: bool) -> None:
+    print(json.dumps(value) if as_json else "\n".join(lines), flush=True)
