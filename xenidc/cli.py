@@ -137,8 +137,8 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Para
     "run": (
         commands.run,
         (
-            "Run TOPOLOGY: to the end of its workloads, or, if it has none, until Ctrl-C. Shows each "
-            "change of a domain; on a terminal the live supervision tree."
+            "Run TOPOLOGY: to the end of its workloads, or, if it has none, until Ctrl-C. Shows "
+            "each change of a domain; on a terminal the live supervision tree."
         ),
         lambda: [
             *_topology(),
@@ -154,9 +154,9 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Para
     "test": (
         commands.test,
         (
-            "Run the workload of TOPOLOGY while things go wrong, under the simulation: domains crash "
-            "and hang at any point, signals are lost and late, memory is revoked. Prints the first "
-            "failure, made small, its trace, and the command that repeats it."
+            "Run the workload of TOPOLOGY while things go wrong, under the simulation: domains "
+            "crash and hang at any point, signals are lost and late, memory is revoked. Prints the "
+            "first failure, made small, its trace, and the command that repeats it."
         ),
         lambda: [
             *_topology(),
