@@ -323,6 +323,10 @@ class Scheduler:
 
     # --- for those who build on actors ------------------------------------------------------------
 
+    def replace_faults(self, faults: Faults) -> None:
+        """From now on these may go wrong instead; their opportunities are counted from here."""
+        self.plan = FaultPlan(faults, self.choices)
+
     def strikes(self, kind: str, name: str, *, supervised: bool = True) -> bool:
         """Whether the fault strikes at this opportunity of ``name``; then the trace has it.
 

@@ -1,4 +1,4 @@
-"""The command ``xenidc``: what it prints, what it returns, and a machine that it runs and looks at."""
+"""The command ``xenidc``: what it prints and returns, and a machine that it runs and looks at."""
 
 from __future__ import annotations
 
