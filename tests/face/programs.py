@@ -44,3 +44,9 @@ def counts(channel: FrontEnd) -> None:
 def fails(*_channels: FrontEnd) -> None:
     """A workload that finds something wrong."""
     raise ValueError("two and two\nare five")
+
+
+def for_ever(channel: FrontEnd) -> None:
+    """It ends with its channel."""
+    while True:
+        channel.call("again")

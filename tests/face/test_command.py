@@ -258,6 +258,14 @@ def test_a_running_machine_is_looked_at_and_acted_on(
     assert not os.path.exists(path)
 
 
+def test_ctrl_c_while_a_workload_runs_ends_it_cleanly_and_is_exit_code_130(service: Path) -> None:
+    service.write_text(f"{SERVICE}topology.workload('tests.face.programs:for_ever', 'echo')\n")
+    with served(service, "--placement", "thread") as (path, process):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 130
+    assert not os.path.exists(path)
+
+
 def test_who_speaks_no_json_is_let_go_alone(service: Path) -> None:
     with (
         served(service, "--placement", "thread") as (path, _),
