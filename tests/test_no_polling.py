@@ -66,7 +66,7 @@ ALLOWED: dict[str, str] = {
     "transport.frontend.FrontEnd.drain": "the deadline that the caller gave",
     "transport.waiting.Waiting.sleep": "the deadline that the caller of `call` gave",
     "transport.waiting.Waiting._lead": "the deadline that the caller of `call` gave",
-    "xenidc.commands.top": "the interval that its user asked for (--every), in the command's own process",
+    "xenidc.commands.top": "the interval that its user asked for (--every)",
 }
 """Qualified name of a function -> whose deadline it is."""
 

@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
-from actors import Failure, Faults, Options, System, explore, replay
+import actors
+from actors import Failure, Faults, Options, System
 from hypervisor import DOMAIN_FAULTS, HypervisorError
 from xenidc.errors import FaceError
 from xenidc.running import running
@@ -38,12 +39,12 @@ def simulate(
         make: gives the topology; called for each run, so that none sees what another has left.
         target: what the replay file calls it.
     """
-    return explore(_test(make), seeds, options, target=target)
+    return actors.explore(_test(make), seeds, options, target=target)
 
 
 def repeat(make: Callable[[], Topology], path: str) -> Failure | None:
     """Run what a file has recorded, once. Raises OSError, ValueError."""
-    return replay(path, _test(make))
+    return actors.replay(path, _test(make))
 
 
 def _test(make: Callable[[], Topology]) -> Callable[[System], None]:
