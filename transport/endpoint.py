@@ -17,11 +17,11 @@ request could show that it hangs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from actors import Actor, Message
+from actors import Actor, Message, Ref, StartFailed, System
 from hypervisor import (
     EventChannel,
     Guest,
@@ -71,11 +71,8 @@ def connect(
         ChannelClosed: the back end has been given up.
     """
     system = machine.system
-    spin = 0.0 if system.simulation else spin
-    front = FrontEnd(device, slots, buffer_bytes, system.runtime, spin)
-    channel = machine.next_channel()
-    system.start(
-        FrontEndActor, front, machine, channel, machine.watchdog, name=f"{device}-{channel}"
+    front = open_front_end(
+        system, system.start, machine.guest, device, machine.watchdog, slots, buffer_bytes, spin
     )
     if not front.is_settled_within(timeout):
         front.close()
@@ -84,6 +81,30 @@ def connect(
         failure = front.failure
         front.close()
         raise failure
+    return front
+
+
+def open_front_end(
+    system: System,
+    start: Callable[..., Ref],
+    guest: Guest,
+    device: str,
+    watchdog: float,
+    slots: int,
+    buffer_bytes: int,
+    spin: float,
+) -> FrontEnd:
+    """A channel of the domain of ``guest`` that is not open yet; ``start`` starts its endpoint."""
+    spin = 0.0 if system.simulation else spin
+    front = FrontEnd(device, slots, buffer_bytes, system.runtime, spin)
+    channel = guest.next_channel()
+    name = f"{guest.name}-{device}-{channel}"
+    try:
+        start(FrontEndActor, front, guest, channel, watchdog, name=name)
+    except StartFailed as failure:
+        front.end()
+        front.dispose(failed=False)
+        raise failure.__cause__ or failure from None
     return front
 
 
@@ -145,11 +166,10 @@ class _Epoch:
 class FrontEndActor(Actor):
     """See the module's text."""
 
-    def __init__(self, front: FrontEnd, machine: Machine, channel: int, watchdog: float) -> None:
+    def __init__(self, front: FrontEnd, guest: Guest, channel: int, watchdog: float) -> None:
         super().__init__()
         self._front = front
-        self._machine = machine
-        self._guest = machine.guest
+        self._guest = guest
         self._channel = channel
         self._watchdog = watchdog
         self._state = CLOSED
@@ -165,8 +185,7 @@ class FrontEndActor(Actor):
             lambda epoch, text: ref.tell(Fault(epoch, text), control=True),
             lambda: ref.tell(Drive(), control=True),
         )
-        self._machine.register(self._channel, ref)
-        self._guest.connect(self.device, self._channel)
+        self._guest.connect(self.device, self._channel, ref)
 
     def on_stop(self) -> None:
         epoch, self._epoch = self._epoch, None
@@ -179,7 +198,6 @@ class FrontEndActor(Actor):
             self._say(epoch.number, CLOSED)
             epoch.take_back()
         self._guest.disconnect(self._channel)
-        self._machine.unregister(self._channel)
         if self._drives:
             self.unwatch(self._front.wake.fileno())
         self._guest.withdraw_all(self._front.memory)
