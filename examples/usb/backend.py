@@ -50,7 +50,7 @@ class UsbDevice(BackEnd):
     ) -> None:
         self._images: list[Image] = []
         try:
-            made = [self._function(serial_number, *one) for one in functions]
+            made = [self.function(serial_number, *one) for one in functions]
         except BaseException:
             self.on_stop()
             raise
@@ -62,7 +62,8 @@ class UsbDevice(BackEnd):
         for image in self._images:
             image.close()
 
-    def _function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
+    def function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
+        """The function that plain arguments name; override it for a device of your own."""
         match kind, arguments:
             case "disk", (str(path), bool(read_only)):
                 image = Image(path, read_only=read_only)

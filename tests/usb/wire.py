@@ -34,7 +34,7 @@ class Runs(UsbDevice):
 
     make: Callable[[], Sequence[Function]]
 
-    def _function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
+    def function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
         return self.functions.pop(0)
 
     def start(self, make: Callable[[], Sequence[Function]]) -> None:
@@ -79,7 +79,7 @@ class Wire:
 
     def _serve(self, place: int) -> Any:
         send, data = self.requests[place]
-        return self.back_end.on_request(Request(send.body, Buffer(data) if data else None))  # type: ignore[arg-type]
+        return self.back_end.on_request(Request(send.body, (Buffer(data),) if data else ()))  # type: ignore[arg-type]
 
     def step(self) -> None:
         """One request is answered, if there is one."""
