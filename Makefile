@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench stress clean
+.PHONY: help demo test check bench stress guest clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -31,8 +31,11 @@ stress: $(VENV)/.dev ## the long tests
 	@$(PIP) --editable '.[fuzz]' || echo 'no atheris here: the fuzzers that need it are skipped'
 	@$(BIN)/python -m pytest -q -m stress $(ARGS)
 
+guest: $(VENV)/.dev ## Linux itself, under QEMU, uses the USB devices
+	@$(BIN)/python -m pytest -q -m guest $(ARGS)
+
 clean: ## remove what was built (not what you wrote)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -1,9 +1,9 @@
 """The main program of a domain's process: a spare that waits to be told what it becomes.
 
 Three threads matter here. `_Door` owns the hypercall socket: it routes answers to the callers that
-wait for them, peer states to the program's actor, the store's events to who watches, and answers
-pings, so that the domain proves its life however long the driver takes. The program's own actor
-serves. The main thread starts it, and waits for its end.
+wait for them, peer states to the program's actor or a channel's endpoint, the store's events to who
+watches, and answers pings, so that the domain proves its life however long the driver takes. The
+program's own actor serves. The main thread starts it, and waits for its end.
 
 Before any of them, the process closes what descriptors it was not meant to have, and when it is
 told what it becomes, it takes on its affinity and hardening. Its output is written line by line:
@@ -115,7 +115,8 @@ class _Door(Actor):
                 self._guest.store.deliver(events)
                 self._guest.send(StoreTaken())
             case hc.News():
-                self._guest.hear(frame)
+                if self._guest.hear(frame):
+                    return
                 if self._program is None:
                     self._early.append(frame)
                 else:

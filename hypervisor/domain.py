@@ -120,8 +120,8 @@ class ThreadDomain(DomainActor):
     def on_receive(self, message: Message) -> Any:
         match message:
             case hc.News():
-                self._guest.hear(message)
-                self._child.tell(message, control=True)
+                if not self._guest.hear(message):
+                    self._child.tell(message, control=True)
             case hc.Kill(text):
                 self.exit(ExitReason("error", "DomainKilled", text, ""))
             case Crash():

@@ -4,10 +4,15 @@ A `Guest` is made by the hypervisor for one domain, and speaks for that domain a
 methods work in thread placement (`LocalGuest`: asks the hypervisor's actor) and in process
 placement (`SocketGuest` in boot.py: frames on a socket). A port that is opened here is an
 `EventChannel` (channel_end.py), whose events never pass through the hypervisor.
+
+A domain may use devices, whether it serves one or not. What it is told about a channel of its own
+goes from the domain's door straight to that channel's endpoint (`hear`), past the program: so that
+a program may wait for an answer of a device whose back end has just been replaced.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
@@ -43,6 +48,16 @@ class Guest(MemoryCalls):
         super().__init__(domid)
         self.name = name
         self.store = store
+        self._channels = itertools.count(1)
+        self._endpoints: dict[int, Ref] = {}
+
+    def hear(self, news: hc.News) -> bool:
+        if isinstance(news, hc.PeerState) and news.front_domid == self.domid:
+            endpoint = self._endpoints.get(news.channel)
+            if endpoint is not None:
+                endpoint.tell(news, control=True)
+            return endpoint is not None
+        return super().hear(news)
 
     def channel(self, port: hc.Port) -> EventChannel:
         """This domain's end of a port that it has just opened."""
@@ -158,13 +173,23 @@ class Guest(MemoryCalls):
         pairings = self.hypercall(hc.Advertise(device))
         return [((domid, channel), epoch) for domid, channel, epoch in pairings]
 
-    def connect(self, device: str, channel: int) -> None:
-        """Ask for ``device``; `PeerState` messages about ``channel`` follow."""
+    def next_channel(self) -> int:
+        """A number for one more channel of this domain."""
+        return next(self._channels)
+
+    def connect(self, device: str, channel: int, endpoint: Ref | None = None) -> None:
+        """Ask for ``device``; `PeerState` messages about ``channel`` follow.
+
+        They go to ``endpoint``, without one to the domain's program, as do those that are late.
+        """
+        if endpoint is not None:
+            self._endpoints[channel] = endpoint
         self.hypercall(hc.Connect(device, channel))
 
     def disconnect(self, channel: int) -> None:
         """The channel is no more: its back end hears Unknown. Nothing if it is not there."""
         self.hypercall(hc.Disconnect(channel))
+        self._endpoints.pop(channel, None)
 
     def switch(
         self,

@@ -314,8 +314,11 @@ class MemoryCalls(ABC):
             said.memory, said.grants, said.mapped, said.mappings, said.orphans, said.regions
         )
 
-    def hear(self, news: hc.News) -> None:
-        """For the domain's door: the hypervisor has told it this."""
+    def hear(self, news: hc.News) -> bool:
+        """For the domain's door: the hypervisor has told it this.
+
+        True: the program shall not hear of it.
+        """
         if isinstance(news, hc.MappingRevoked):
             with self._lock:
                 for handle in news.handles:
@@ -324,6 +327,7 @@ class MemoryCalls(ABC):
                         mapping.revoked()
                     elif self._mapping:
                         self._revoked_early.add(handle)
+        return False
 
     # --- inside ---
 

@@ -8,7 +8,6 @@ supervisor of the domains. The process that makes the machine is a domain itself
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -30,7 +29,7 @@ from hypervisor.domain import Crash, ThreadDomain, WhichPid
 from hypervisor.domain_info import DESTROYED, SHUTDOWN, DomainInfo, ShutdownReason
 from hypervisor.domain_spec import DomainSpec
 from hypervisor.errors import BadCpus, HypervisorError
-from hypervisor.front_door import FrontDoor, Hear, Register
+from hypervisor.front_door import FrontDoor, Hear
 from hypervisor.grant_quota import GrantQuota
 from hypervisor.guest import Guest, LocalGuest
 from hypervisor.hardening import Hardening
@@ -102,7 +101,6 @@ class Machine:
         system: System | None = None,
     ) -> None:
         self.watchdog = watchdog
-        self._channels = itertools.count(1)
         self._grace = grace
         self.system = System("machine") if system is None else system
         simulation = self.system.simulation
@@ -403,18 +401,6 @@ class Machine:
     def wait(self, timeout: float | None = None) -> Exit:
         """Wait for the supervisor's end: it gave up, or the machine was closed."""
         return self.system.wait(self._supervisor, timeout)
-
-    def next_channel(self) -> int:
-        """A number for one more channel of domain 0."""
-        return next(self._channels)
-
-    def register(self, channel: int, endpoint: Ref) -> None:
-        """Let ``endpoint`` have what domain 0 is told about ``channel``."""
-        self._front.ask(Register(channel, endpoint))
-
-    def unregister(self, channel: int) -> None:
-        """That channel's endpoint has ended: what is still said to it is dropped."""
-        self._front.ask(Register(channel, None))
 
     def hear(self, listener: Ref | None) -> None:
         """Let ``listener`` have all `News` of ports and grants that domain 0 is told.

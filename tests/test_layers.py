@@ -53,6 +53,7 @@ def deep_imports(modules: Iterable[Source]) -> list[str]:
         for module, names, line in source.imports()
         if _layer(module) in LAYERS
         and _package(module) != _package(source.name)
+        and not source.layer == _layer(module) == "examples"  # there is a rule for these
         and (
             module != _package(module)
             or any(f"{module}.{name}" in {other.name for other in PROJECT} for name in names)
@@ -61,12 +62,17 @@ def deep_imports(modules: Iterable[Source]) -> list[str]:
 
 
 def imports_between_examples(modules: Iterable[Source]) -> list[str]:
+    """A device may be used by a driver of another kind: then they share its protocol, and who puts
+    the machine together starts its back end.
+    """
     return [
         f"{source.name}:{line} imports {module}, another example"
         for source in modules
-        for module, _, line in source.imports()
+        if not _takes(source, "hypervisor", "Machine")
+        for module, names, line in source.imports()
         if source.layer == _layer(module) == "examples"
         and _package(source.name) != _package(module)
+        and f"{_package(module)}.protocol" not in {module, *(f"{module}.{name}" for name in names)}
     ]
 
 
@@ -75,6 +81,7 @@ def fronts_that_know_their_back(modules: Iterable[Source]) -> list[str]:
     backs = {source.name for source in modules if _is_back_end(source)}
     fronts = {source.name for source in modules if _takes(source, "transport", "connect")}
     fronts |= {source.name for source in modules if _takes(source, "transport", "FrontEnd")}
+    fronts -= {source.name for source in modules if _uses_another_example(source)}
     found = []
     for source in modules:
         if source.is_package or _takes(source, "hypervisor", "Machine"):
@@ -145,6 +152,7 @@ BACK = Source.of(
         (deep_imports, Source.of("transport.a", "import actors.mailbox")),
         (imports_between_examples, Source.of("examples.usb.a", "from examples.block import X")),
         (imports_between_examples, Source("examples.usb.a", ast.parse("from ..block import X"))),
+        (imports_between_examples, Source.of("examples.usb.a", "from examples.block import disk")),
         (undeclared_imports, Source.of("hypervisor.a", "import pykka")),
         (undeclared_imports, Source.of("transport.a", "import numpy")),
         (modules_without_a_head, Source.of("actors.a", "import os")),
@@ -172,6 +180,14 @@ def test_a_back_end_that_imports_its_front_is_found() -> None:
     assert len(fronts_that_know_their_back([front, back])) == 1
 
 
+def test_a_driver_may_share_the_protocol_of_another_kind_of_device() -> None:
+    samples = [
+        Source.of("examples.usb.a", "from examples.block import protocol"),
+        Source.of("examples.usb.b", "import examples.block.protocol"),
+    ]
+    assert imports_between_examples(samples) == []
+
+
 def test_who_puts_the_machine_together_may_name_both_ends() -> None:
     main = Source.of(
         "examples.disk.main",
@@ -192,6 +208,14 @@ def _package(module: str) -> str:
 
 def _takes(source: Source, module: str, name: str) -> bool:
     return any(module == taken and name in names for taken, names, _ in source.imports())
+
+
+def _uses_another_example(source: Source) -> bool:
+    """It is a front of a device of another kind, which may serve a back end of this one."""
+    return any(
+        source.layer == _layer(module) == "examples" and _package(source.name) != _package(module)
+        for module, _, _ in source.imports()
+    )
 
 
 def _is_back_end(source: Source) -> bool:

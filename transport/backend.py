@@ -11,7 +11,8 @@ A driver that spins (`BackEnd.spin`) has the endpoint look at all rings for a mo
 sleeps; the mailbox gets its turn at least every millisecond.
 
 Nothing of an ended connection runs on when the next one of that front end begins: its memory is
-unmapped, and while a worker is still at work for it, InitWait is not said.
+unmapped, and while a worker is still at work for it, InitWait is not said. A front end in another
+domain than this one's may be the successor of the one that has ended: it waits, too.
 
 A front end that breaks the protocol, or offers what cannot be (handshake.py), loses its connection,
 alone.
@@ -24,7 +25,7 @@ import os
 from contextlib import ExitStack
 from typing import Any
 
-from actors import Actor, Executor, Message
+from actors import Actor, Executor, Exit, Message
 from hypervisor import (
     BadGrant,
     BadPort,
@@ -42,7 +43,9 @@ from hypervisor import (
 )
 from transport import descriptors
 from transport.driver import BackEnd, Offloaded, Request
+from transport.endpoint import open_front_end
 from transport.errors import RemoteProtocolError, VersionMismatch
+from transport.frontend import FrontEnd
 from transport.handshake import Acceptance, Offer, agree
 from transport.lifecycle import BACK, CLOSED, CLOSING, CONNECTED, INIT_WAIT
 from transport.remote_memory import CopiedMemory, MappedMemory, RemoteMemory
@@ -83,6 +86,8 @@ class BackEndActor(Actor):
         self._guest = guest
         self._driver = program()
         self._driver.runtime = self.system.runtime
+        self._driver.opener = self._open
+        self._channels: list[FrontEnd] = []  # the driver's own, to other domains' devices
         self._args = args
         self._states: dict[Front, XenbusState] = {}  # Closed, unless it is here
         self._connections: dict[Front, Connection] = {}
@@ -94,9 +99,14 @@ class BackEndActor(Actor):
         self._workers: Executor | None = None
 
     def on_start(self) -> None:
-        self._driver.on_start(*self._args)
-        self._spin = 0.0 if self.system.simulation else self._driver.spin
-        for front, epoch in self._guest.advertise(self._guest.name):
+        try:
+            self._driver.on_start(*self._args)
+            self._spin = 0.0 if self.system.simulation else self._driver.spin
+            waiting = self._guest.advertise(self._guest.name)
+        except BaseException:
+            self._close_channels()
+            raise
+        for front, epoch in waiting:
             self._states[front] = INIT_WAIT
             self._say(front, epoch, INIT_WAIT)
 
@@ -117,9 +127,31 @@ class BackEndActor(Actor):
                 self._say(connection.front, connection.epoch, CLOSED, "its back end has ended")
         if orderly:
             self._driver.on_stop()
+        self._close_channels()
+
+    def _open(
+        self, device: str, watchdog: float, slots: int, buffer_bytes: int, spin: float
+    ) -> FrontEnd:
+        """See `BackEnd.connect`.
+
+        The endpoint outlives this actor's last requests, so it is no child: children end first. A
+        simulated process is the actors that it has started, which are killed with it.
+        """
+        start = self.system.start if self.system.simulation is None else self.start_child
+        channel = open_front_end(
+            self.system, start, self._guest, device, watchdog, slots, buffer_bytes, spin
+        )
+        self._channels.append(channel)
+        return channel
+
+    def _close_channels(self) -> None:
+        for channel in self._channels:
+            channel.close()
 
     def on_receive(self, message: Message) -> None:
         match message:
+            case PeerState(front_domid=domid) if domid == self._guest.domid:
+                pass  # of a channel of the driver's own, whose endpoint has ended
             case PeerState():
                 self._on_peer((message.front_domid, message.channel), message)
             case MappingRevoked(handles=handles):
@@ -132,6 +164,8 @@ class BackEndActor(Actor):
                     self._refuse(connection.front, epoch, "refused", text)
             case News():
                 pass  # the bus says it too
+            case Exit():
+                pass  # of a channel of the driver's own, which says so to its users
             case _:
                 raise TypeError(f"a back end does not take {type(message).__name__}")
 
@@ -236,8 +270,9 @@ class BackEndActor(Actor):
         ending = [each for each in self._ending.pop(front, []) if not each.idle]
         if ending:
             self._ending[front] = ending
-        elif front in self._waiting:
-            self._say(front, self._waiting.pop(front), INIT_WAIT)
+        for waiting in list(self._waiting):
+            if not any(ended == waiting or ended[0] != waiting[0] for ended in self._ending):
+                self._say(waiting, self._waiting.pop(waiting), INIT_WAIT)
 
     def _finish(self, connection: Connection) -> None:
         """Serve what lies in its ring, once, and look no more."""

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from actors import Runtime
 from transport.buffers import Bytes, RemoteBuffer, bytes_of
 from transport.errors import LocalProtocolError
+from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, DEFAULT_SPIN
 
 if TYPE_CHECKING:
+    from transport.frontend import FrontEnd
     from transport.serving import Phases
 
 
@@ -130,6 +132,7 @@ class BackEnd:
         features: what it offers beyond its plain protocol; see `FrontEnd.features`.
         runtime: the clock and the locks of where it runs, which in a simulation are virtual; there
             from `on_start` on. Who waits for time waits on one of its locks, in offloaded work.
+        opener: opens its channels; set by the endpoint that runs it.
     """
 
     runner: ClassVar[str] = "transport.backend:BackEndActor"
@@ -139,6 +142,33 @@ class BackEnd:
     version: int = 1
     features: frozenset[str] = frozenset()
     runtime: Runtime
+    opener: Callable[..., FrontEnd] | None = None
+
+    def connect(
+        self,
+        device: str,
+        *,
+        slots: int = DEFAULT_SLOTS,
+        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
+        spin: float = DEFAULT_SPIN,
+        watchdog: float = 1.0,
+    ) -> FrontEnd:
+        """A channel to another domain's device, for a driver that needs one itself.
+
+        It is not waited for: requests wait until that back end comes. So it may be called in
+        `on_start`, where nobody may wait for an answer. The channel ends with this driver.
+
+        Args:
+            slots, buffer_bytes, spin: see `connect` of this package.
+            watchdog: seconds without any answer, until the other back end is to show that it lives.
+
+        Raises:
+            LocalProtocolError: this driver is not run by an endpoint.
+            HypercallError: the domain serves that device itself.
+        """
+        if self.opener is None:
+            raise LocalProtocolError("only a driver that runs in a domain has channels")
+        return self.opener(device, watchdog, slots, buffer_bytes, spin)
 
     def on_start(self, *args: Any, **kwargs: Any) -> None:
         """Open what the driver needs; the arguments are those of `Machine.start`.

@@ -17,12 +17,12 @@ request could show that it hangs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from actors import Actor, Message
+from actors import Actor, Message, Ref, StartFailed, System
 from hypervisor import (
     EventChannel,
     Guest,
@@ -87,12 +87,18 @@ def connect(
     if buffer_bytes > BUFFER_LIMIT:
         raise ValueError(f"a channel has at most {BUFFER_LIMIT} bytes, not {buffer_bytes}")
     system = machine.system
-    front = FrontEnd(
-        device, slots, buffer_bytes, system.runtime, None if system.simulation else spin
-    )
-    channel = machine.next_channel()
     wish = Wish(memory == "copied", version, frozenset(features))
-    system.start(FrontEndActor, front, machine, channel, wish, name=f"{device}-{channel}")
+    front = open_front_end(
+        system,
+        system.start,
+        machine.guest,
+        device,
+        machine.watchdog,
+        slots,
+        buffer_bytes,
+        spin,
+        wish,
+    )
     if not front.is_settled_within(timeout):
         front.close()
         raise DeadlineExceeded(f"no back end serves {device!r} after {timeout} s")
@@ -110,9 +116,34 @@ class Wish:
         copied, version, features: see `Offer`.
     """
 
-    copied: bool
-    version: int | None
-    features: frozenset[str]
+    copied: bool = False
+    version: int | None = None
+    features: frozenset[str] = frozenset()
+
+
+def open_front_end(
+    system: System,
+    start: Callable[..., Ref],
+    guest: Guest,
+    device: str,
+    watchdog: float,
+    slots: int,
+    buffer_bytes: int,
+    spin: float,
+    wish: Wish = Wish(),
+) -> FrontEnd:
+    """A channel of the domain of ``guest`` that is not open yet; ``start`` starts its endpoint."""
+    spin_or_not = None if system.simulation else spin
+    front = FrontEnd(device, slots, buffer_bytes, system.runtime, spin_or_not)
+    channel = guest.next_channel()
+    name = f"{guest.name}-{device}-{channel}"
+    try:
+        start(FrontEndActor, front, guest, channel, watchdog, wish, name=name)
+    except StartFailed as failure:
+        front.end()
+        front.dispose(failed=False)
+        raise failure.__cause__ or failure from None
+    return front
 
 
 class Busy(Message):
@@ -176,13 +207,14 @@ class _Epoch:
 class FrontEndActor(Actor):
     """See the module's text."""
 
-    def __init__(self, front: FrontEnd, machine: Machine, channel: int, wish: Wish) -> None:
+    def __init__(
+        self, front: FrontEnd, guest: Guest, channel: int, watchdog: float, wish: Wish
+    ) -> None:
         super().__init__()
         self._front = front
-        self._machine = machine
-        self._guest = machine.guest
+        self._guest = guest
         self._channel = channel
-        self._watchdog = machine.watchdog
+        self._watchdog = watchdog
         self._wish = wish
         self._state = CLOSED
         self._epoch: _Epoch | None = None
@@ -198,8 +230,7 @@ class FrontEndActor(Actor):
             lambda epoch, text: ref.tell(Fault(epoch, text), control=True),
             lambda: ref.tell(Drive(), control=True),
         )
-        self._machine.register(self._channel, ref)
-        self._guest.connect(self.device, self._channel)
+        self._guest.connect(self.device, self._channel, ref)
 
     def on_stop(self) -> None:
         epoch, self._epoch = self._epoch, None
@@ -214,7 +245,6 @@ class FrontEndActor(Actor):
             epoch.forget()
         self._forget_lost()
         self._guest.disconnect(self._channel)
-        self._machine.unregister(self._channel)
         if self._drives:
             self.unwatch(self._front.wake.fileno())
         self._guest.withdraw_all(self._front.memory)
@@ -343,7 +373,7 @@ class FrontEndActor(Actor):
         # A back end that lives waits for us to begin anew; one that has died is waited for.
         self._say(said.epoch, CLOSED)
         with suppress(HypercallError):  # the next one is there already, and the bus was quicker
-            self._guest.connect(self.device, self._channel)
+            self._guest.connect(self.device, self._channel, self.ref)
 
     def _end(self, said: PeerState) -> None:
         self._front.end(ChannelClosed(f"{self.device!r} is gone: {said.details}"))

@@ -1,7 +1,8 @@
 """The command line: ``python -m examples.usb serve --disk IMAGE --keyboard --tcp 127.0.0.1:3240``.
 
 Owns the order in which things start and end, the signals, and what is printed. Otherwise it is a
-user of a machine and its channels, as any program would be. Each device is a domain of its own.
+user of a machine and its channels, as any program would be. Each device is a domain of its own, and
+so is each disk image: the block driver's back end, which the device uses by a channel.
 
 Exit codes: 0 after Ctrl-C or SIGTERM; 2 when it could not begin; 1 when serving has failed. Every
 failure is one line on standard error, the last one says why it ends.
@@ -26,6 +27,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from actors import ActorError, System
+from examples.block.disk import Disk
 from examples.usb.backend import UsbDevice
 from examples.usb.host import Host
 from examples.usb.plug import NotEnumerated, Plug, enumerate_device
@@ -70,23 +72,37 @@ class _Stop:
 
 @dataclass
 class _Plan:
-    """A device to be served: its name, its functions for the back end, and what they are."""
+    """A device to be served: its name, its functions for the back end, and what they are.
+
+    ``images`` are the disks behind it: the device that each is served as, its path and whether it
+    is read-only.
+    """
 
     name: str
     functions: list[list[Any]]
     words: str
+    images: tuple[tuple[str, str, bool], ...] = ()
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         """Start arguments of its back end. The serial number is the same the next time."""
-        number = hashlib.sha256(repr((self.name, self.functions)).encode()).hexdigest()[:12].upper()
+        number = (
+            hashlib.sha256(repr((self.name, self.functions, self.images)).encode())
+            .hexdigest()[:12]
+            .upper()
+        )
         return f"xenidc {self.name}", _VENDOR, _PRODUCTS[self.name], number, self.functions
 
 
 def _plans(options: argparse.Namespace) -> list[_Plan]:
     plans = [
-        _Plan("disk", [["disk", os.path.abspath(image), options.read_only]], f"disk {image}")
-        for image in options.disk
+        _Plan(
+            "disk",
+            [["block", f"disk{number}"]],
+            f"disk {image} (disk{number})",
+            ((f"disk{number}", os.path.abspath(image), options.read_only),),
+        )
+        for number, image in enumerate(options.disk, 1)
     ]
     if options.keyboard:
         plans.append(_Plan("keyboard", [["keyboard"]], "keyboard"))
@@ -95,7 +111,8 @@ def _plans(options: argparse.Namespace) -> list[_Plan]:
         plans.append(_Plan("serial", [["serial", loopback]], f"serial {options.serial}"))
     if options.composite and len(plans) > 1:
         functions = [function for plan in plans for function in plan.functions]
-        return [_Plan("composite", functions, ", ".join(plan.words for plan in plans))]
+        words = ", ".join(plan.words for plan in plans)
+        return [_Plan("composite", functions, words, sum((plan.images for plan in plans), ()))]
     return plans
 
 
@@ -158,6 +175,11 @@ def serve(options: argparse.Namespace) -> int:
             plans = _plans(options)
             for number, plan in enumerate(plans, 1):
                 name = f"usb{number}"
+                for disk, path, read_only in plan.images:
+                    machine.start(disk, Disk, path, read_only, placement=options.placement)
+                    if options.placement == "process":
+                        pid = machine.pid(disk)
+                        plan.words = plan.words.replace(disk, f"back end {pid}")
                 machine.start(name, UsbDevice, *plan.arguments, placement=options.placement)
                 host = Host(stack.enter_context(connect(machine, name)))
                 exported = enumerate_device(host, number)

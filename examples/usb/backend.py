@@ -27,6 +27,7 @@ from examples.usb.image import Image
 from examples.usb.keyboard import Keyboard
 from examples.usb.mass_storage import MassStorage
 from examples.usb.serial import Serial
+from examples.usb.volume import Volume
 from transport import BackEnd, Request
 
 
@@ -34,9 +35,9 @@ class UsbDevice(BackEnd):
     """Serves one device.
 
     Start arguments: product, the device's name; vendor and product number; its serial number; and
-    its functions, each a list: ``["disk", path, read_only]``, ``["keyboard"]``, ``["serial",
-    loopback]``. Raises `ImageError` for an image that cannot be served, ValueError for a function
-    that there is not.
+    its functions, each a list: ``["disk", path, read_only]``, ``["block", device]``, a disk
+    that another domain serves (examples/block), ``["keyboard"]``, ``["serial", loopback]``. Raises
+    `ImageError` for an image that cannot be served, ValueError for a function that there is not.
     """
 
     def on_start(
@@ -49,7 +50,7 @@ class UsbDevice(BackEnd):
     ) -> None:
         self._images: list[Image] = []
         try:
-            made = [self._function(serial_number, *one) for one in functions]
+            made = [self.function(serial_number, *one) for one in functions]
         except BaseException:
             self.on_stop()
             raise
@@ -61,12 +62,16 @@ class UsbDevice(BackEnd):
         for image in self._images:
             image.close()
 
-    def _function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
+    def function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
+        """The function that plain arguments name; override it for a device of your own."""
         match kind, arguments:
             case "disk", (str(path), bool(read_only)):
                 image = Image(path, read_only=read_only)
                 self._images.append(image)
                 return MassStorage(image, serial_number)
+            case "block", (str(device),):
+                channel = self.connect(device, slots=16, buffer_bytes=4 * p.URB_LIMIT)
+                return MassStorage(Volume(channel), serial_number)
             case "keyboard", ():
                 return Keyboard()
             case "serial", (bool(loopback),):

@@ -48,9 +48,8 @@ class Side:
         self.machine = machine
         self.guest = machine.guest
         self._heard: SimpleQueue[Message] = SimpleQueue()
-        ear = machine.system.start(Ear, self._heard, name="ear")
-        machine.register(CHANNEL, ear)
-        machine.hear(ear)
+        self.ear = machine.system.start(Ear, self._heard, name="ear")
+        machine.hear(self.ear)
         self.page = Region(page_size(1, p.RING_BYTES), readonly_to_peers=True)
 
     def until(self, wanted: Callable[[Message], bool]) -> Any:
@@ -69,7 +68,7 @@ class FakeDrawer(Side):
     def offer(self, **changed: Any) -> PeerState:
         """Offer it; returns INIT_WAIT."""
         self.surface = Surface(packed_mode(WIDTH, HEIGHT))
-        self.guest.connect(p.DEVICE, CHANNEL)
+        self.guest.connect(p.DEVICE, CHANNEL, self.ear)
         said = self.state(XenbusState.INIT_WAIT)
         self.channel: EventChannel = self.guest.alloc_unbound(said.peer)
         details = {

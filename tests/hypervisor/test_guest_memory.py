@@ -19,7 +19,7 @@ SIZE = 4096
 class Scripted(MemoryCalls):
     """Its hypervisor maps one region under handle 7, and does ``meanwhile`` before it answers."""
 
-    def __init__(self, region: Region, meanwhile: Callable[[MemoryCalls], None]) -> None:
+    def __init__(self, region: Region, meanwhile: Callable[[MemoryCalls], object]) -> None:
         super().__init__(1)
         self._region = region
         self._meanwhile = meanwhile

@@ -41,6 +41,26 @@ class Echo(BackEnd):
         return request.body
 
 
+class Relay(BackEnd):
+    """Asks ``device`` everything that it is asked, with its buffer's bytes, and its own pid."""
+
+    idempotent = True
+
+    def on_start(self, device: str) -> None:
+        self._channel = self.connect(device, slots=16, buffer_bytes=1 << 16)
+
+    def on_request(self, request: Request) -> Any:
+        if request.body == "relay's pid":
+            return os.getpid()
+        if request.buffer is None:
+            return self._channel.call(request.body)
+        with request.buffer.map() as pages, self._channel.buffer(len(pages)) as buffer:
+            buffer.view[:] = pages
+            answer = self._channel.call(request.body, buffer)
+            pages[:] = buffer.view
+        return answer
+
+
 def wait_for_reader(path: str) -> str:
     """Blocks until somebody opens the FIFO for reading."""
     with open(path, "wb"):

@@ -72,12 +72,10 @@ class Front:
     def __init__(self, machine: Machine, stack: ExitStack) -> None:
         self._guest = guest = machine.guest
         self._told: SimpleQueue[PeerState] = SimpleQueue()
-        self.channel = machine.next_channel()
+        self.channel = guest.next_channel()
         door = machine.system.start(Door, self._told)
         stack.callback(door.stop)
-        machine.register(self.channel, door)
-        stack.callback(machine.unregister, self.channel)
-        guest.connect("echo", self.channel)
+        guest.connect("echo", self.channel, door)
         stack.callback(guest.disconnect, self.channel)
         said = self.hears(INIT_WAIT)
         self._epoch = said.epoch

@@ -325,7 +325,7 @@ def test_a_disk_that_is_read_only_says_so(image: Path, tmp_path: Path) -> None:
     ("options", "text"),
     [
         (["--disk", "/none", "--tcp", "127.0.0.1:0"], "image /none does not exist"),
-        (["--disk", "/", "--tcp", "127.0.0.1:0"], "image / is neither a file nor a block device"),
+        (["--disk", "/", "--tcp", "127.0.0.1:0"], "image / is a directory"),
         (["--tcp", "127.0.0.1:0"], "nothing to serve: --disk, --keyboard or --serial"),
         (["--keyboard"], "nowhere to serve: --tcp or --usbredir"),
         (["--keyboard", "--tcp", "here"], "argument --tcp: 'here' is not HOST:PORT"),
@@ -352,7 +352,8 @@ def test_a_back_end_that_cannot_start_again_is_one_clear_line(image: Path, tmp_p
     options = ("--disk", str(image), "--keyboard", "--intensity", "1")
     with exporting(tmp_path, *options) as served, served.client("1-1") as client:
         image.unlink()
-        os.kill(served.devices["1-1"][1], signal.SIGKILL)
+        words, _ = served.devices["1-1"]
+        os.kill(int(words.rpartition(" ")[2].rstrip(")")), signal.SIGKILL)
         assert client.is_closed()
         assert any("does not exist" in line for line in served.errors.read_text().splitlines())
         assert served.stop() == 0

@@ -34,7 +34,7 @@ class Runs(UsbDevice):
 
     make: Callable[[], Sequence[Function]]
 
-    def _function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
+    def function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
         return self.functions.pop(0)
 
     def start(self, make: Callable[[], Sequence[Function]]) -> None:
