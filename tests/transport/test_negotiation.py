@@ -197,13 +197,13 @@ def test_nothing_new_is_taken_by_a_channel_that_could_not_be_drained_in_time(
     from tests.transport.test_coupling import Holds
 
     holds = Holds(tmp_path)
-    holds.make("one")
+    holds.make("one", "two")
     machine.start("device", Device, str(tmp_path), placement="thread")
     channel = connect(machine, "device", slots=2)
     with ThreadPoolExecutor(3) as pool:
-        held = pool.submit(channel.call, ("hold", "one"))
-        holds.await_running("one")
-        channel.submit("unseen")
+        held = [pool.submit(channel.call, ("hold", name)) for name in ("one", "two")]
+        for name in ("one", "two"):  # which is all of its slots
+            holds.await_running(name)
         waits = pool.submit(channel.call, "there is no slot for it")
         with pytest.raises(DeadlineExceeded, match="not ended"):
             channel.drain(timeout=0.05)
@@ -211,8 +211,9 @@ def test_nothing_new_is_taken_by_a_channel_that_could_not_be_drained_in_time(
             channel.submit("new")
         with pytest.raises(ChannelClosed, match="being closed"):
             waits.result()
-        holds.let_go("one")
-        assert held.result() == "held"
+        for name in ("one", "two"):
+            holds.let_go(name)
+        assert [each.result() for each in held] == ["held", "held"]
     channel.drain(timeout=10)
 
 
