@@ -106,7 +106,8 @@ def run(
             if system.simulation is None and (stay or not made.workloads):
                 made.workloads.clear()
                 reason = live.machine.wait().reason
-                raise FaceError(f"the machine has given up: {reason.text}")
+                print(f"xenidc: the machine has given up: {reason.text}", file=sys.stderr)
+                return FAILED
         except KeyboardInterrupt:
             return INTERRUPTED if made.workloads else GOOD
         finally:

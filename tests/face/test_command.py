@@ -266,6 +266,15 @@ def test_ctrl_c_while_a_workload_runs_ends_it_cleanly_and_is_exit_code_130(servi
     assert not os.path.exists(path)
 
 
+def test_a_machine_that_gives_up_is_exit_code_1_and_says_why(service: Path) -> None:
+    service.write_text(SERVICE.replace('"service"', '"service", intensity=0'))
+    with served(service, "--placement", "thread") as (path, process):
+        assert main(["kill", "--machine", path, "echo"]) == 0
+        assert process.wait() == 1
+        assert process.stderr is not None
+        assert "given up: child 'echo' had to be restarted" in process.stderr.read()
+
+
 def test_who_speaks_no_json_is_let_go_alone(service: Path) -> None:
     with (
         served(service, "--placement", "thread") as (path, _),
