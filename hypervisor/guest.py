@@ -244,6 +244,8 @@ class LocalGuest(Guest):
     def __init__(self, domid: int, name: str, store: StoreClient, hypervisor: Ref) -> None:
         super().__init__(domid, name, store)
         self._hypervisor = hypervisor
+        # It is held over a hypercall: in a simulation who waits for it must let others go on.
+        self._numbering = hypervisor.cell.system.runtime.lock(f"a number for memory of {name}")
 
     def hypercall(self, call: Message) -> Any:
         return unwrap(self._hypervisor.ask(hc.Hypercall(self.domid, call), timeout=TIMEOUT))

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from actors import Fd, Message
+from actors import Fd, Lock, Message
 from hypervisor import hypercalls as hc
 from hypervisor.grant_effects import GrantRef, GrantState, Rights
 from hypervisor.grant_quota import GrantUsage
@@ -37,7 +37,7 @@ class MemoryCalls(ABC):
     def __init__(self, domid: int) -> None:
         self.domid = domid
         self._backings: weakref.WeakValueDictionary[int, Backing] = weakref.WeakValueDictionary()
-        self._numbering = threading.Lock()
+        self._numbering: Lock = threading.Lock()
         self._mappings: dict[int, Mapping] = {}
         self._lock = threading.Lock()  # around the three that follow
         self._mapping = 0  # how many wait for the answer to MapGrantRef
