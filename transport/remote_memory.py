@@ -103,6 +103,7 @@ class LocalMemory:
         self._bytes = memoryview(bytearray(size))
 
     def view(self, start: int, length: int) -> memoryview:
+        """That stretch."""
         return self._bytes[start : start + length]
 
     def map(
@@ -113,6 +114,7 @@ class LocalMemory:
         readonly: bool,
         fill: bool,  # noqa: ARG002 - it is full
     ) -> AbstractContextManager[memoryview]:
+        """See `RemoteBuffer.map`."""
         view = self.view(start, length)
         return view.toreadonly() if readonly else view
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import Faults, System
+from actors.threads import Threads
 from examples.block import plan
 from examples.block import protocol as p
 from examples.block.block_map import BlockMap, map_bytes
@@ -44,7 +45,7 @@ from transport import (
 
 BLOCK = 4096
 SIZE = 5 * BLOCK + 512  # the last block is a short one
-SYSTEM = System("clock")
+RUNTIME = Threads()
 BASE = random.Random(4).randbytes(SIZE)
 
 
@@ -65,7 +66,7 @@ class Bare:
     def __init__(self, *layers: Any) -> None:
         program, *args = stack(*layers)
         self.driver: BackEnd = program()
-        self.driver.runtime = SYSTEM.runtime
+        self.driver.runtime = RUNTIME
         self.driver.on_start(*args)
 
     def ask(

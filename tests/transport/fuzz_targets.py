@@ -17,7 +17,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped, unused-ignore]
 
-from actors import System
+from actors.threads import Threads
 from transport import (
     FrontEnd,
     Incoming,
@@ -37,7 +37,7 @@ EPOCH = 7
 ACCEPTED = Acceptance(8, False, 1, frozenset())
 MEMORY = 1 << 14  # bytes of buffer memory
 CAPACITY = SLOTS * descriptors.RECORD_LIMIT
-RUNTIME = System("clock").runtime
+RUNTIME = Threads()
 
 
 def page() -> memoryview:
