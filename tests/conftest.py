@@ -10,7 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from hypervisor import Machine
 from tests import leaks
+
+# A spare process takes a quarter of a second of a processor, and a test that ends soon would only
+# kill it; tests that are about spares say how many they want.
+_defaults = Machine.__init__.__kwdefaults__
+assert _defaults is not None
+_defaults["spares"] = 0
 
 
 @pytest.fixture(autouse=True)

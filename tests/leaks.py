@@ -113,6 +113,7 @@ def _command(pid: int) -> str:
 def _mappings() -> Counter[str]:
     """Bytes mapped of each memfd; by inode, since neighbours merge and split as they please."""
     sizes: Counter[str] = Counter()
-    for start, end, inode, name in _MEMFD_MAPPING.findall(Path("/proc/self/maps").read_text()):
+    lines = [line for line in Path("/proc/self/maps").read_text().split("\n") if "/memfd:" in line]
+    for start, end, inode, name in _MEMFD_MAPPING.findall("\n".join(lines)):
         sizes[f"{name} (inode {inode})"] += int(end, 16) - int(start, 16)
     return sizes

@@ -15,7 +15,7 @@ from tests.simulation.bank import LEDGERS, Bank, HastyBank, Ledger
 from transport import Cancelled, FrontEnd, OnLoss, OutcomeUnknown, connect
 
 
-@pytest.mark.simulate(seeds=200, faults=bank_load.FAULTS)
+@pytest.mark.simulate(seeds=100, faults=bank_load.FAULTS)
 def test_whatever_happens_no_caller_is_deceived(system: System) -> None:
     bank_load.test(system)
 

@@ -289,23 +289,24 @@ def test_many_kills_under_load_lose_nothing(machine: Machine) -> None:
     assert ended == {(r, n): (r, n) for r in range(5) for n in range(100)}
 
 
-def test_spares_that_died_while_they_stood_by_are_not_used(machine: Machine) -> None:
-    machine.start("echo", Echo)
-    channel = connect(machine, "echo")
-    machine.kill("echo")  # so that the pool has had the time to start the spares
-    channel.call("again")
-    back_end = machine.pid("echo")
-    spares = {
-        int(pid)
-        for task in os.listdir("/proc/self/task")
-        for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
-    } - {back_end}
-    assert spares
-    for pid in spares:
-        os.kill(pid, signal.SIGKILL)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    machine.kill("echo")
-    assert channel.call("pid") not in {back_end, *spares}
+def test_spares_that_died_while_they_stood_by_are_not_used() -> None:
+    with Machine(intensity=100, spares=2) as machine:
+        machine.start("echo", Echo)
+        channel = connect(machine, "echo")
+        machine.kill("echo")  # so that the pool has had the time to start the spares
+        channel.call("again")
+        back_end = machine.pid("echo")
+        spares = {
+            int(pid)
+            for task in os.listdir("/proc/self/task")
+            for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
+        } - {back_end}
+        assert spares
+        for pid in spares:
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        machine.kill("echo")
+        assert channel.call("pid") not in {back_end, *spares}
 
 
 def test_restarts_leave_nothing_behind(machine: Machine) -> None:
