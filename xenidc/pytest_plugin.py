@@ -88,7 +88,10 @@ class Chaos:
         """SIGSTOP: now, or in a simulation at the next thing that the domain does."""
         simulation = self._machine.system.simulation
         if simulation is None:
-            os.kill(self._machine.pid(domain), signal.SIGSTOP)
+            pid = self._machine.pid(domain)
+            os.kill(pid, signal.SIGSTOP)
+            # Its threads stop one by one: until the last has, it may still answer.
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         else:
             self.at("hang_domain", domain)
 
