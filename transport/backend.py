@@ -318,7 +318,8 @@ class BackEndActor(Actor):
         if not self._spin:
             self._serve_turn(connection)
         elif self._look_around():
-            raise_event(connection.channel.fileno())  # nobody was asked to signal: look again
+            if not connection.closing:  # whoever drops one tells the others
+                raise_event(connection.channel.fileno())  # nobody was asked to signal: look again
         else:
             for each in self._open_connections():
                 self._serve_turn(each)

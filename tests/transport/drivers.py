@@ -41,6 +41,12 @@ class Echo(BackEnd):
         return request.body
 
 
+class SpinningEcho(Echo):
+    """Looks at its rings for long after each request."""
+
+    spin = 1.0
+
+
 class Relay(BackEnd):
     """Asks ``device`` everything that it is asked, with its buffer's bytes, and its own pid."""
 

@@ -9,7 +9,7 @@ import msgpack  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 from hypervisor import Machine
-from tests.transport.drivers import Echo
+from tests.transport.drivers import Echo, SpinningEcho
 from tests.transport.hostile import Liar
 from transport import ChannelClosed, connect
 
@@ -44,6 +44,22 @@ def test_a_front_end_that_writes_garbage_loses_its_channel_alone(
     with pytest.raises(ChannelClosed, match="refused us"):
         bad.call("after the garbage")
     assert good.call("after") == "after"
+    assert machine.pid("echo") == pid
+
+
+def test_a_front_end_that_writes_garbage_while_it_is_looked_at_loses_its_channel_alone(
+    machine: Machine,
+) -> None:
+    machine.start("echo", SpinningEcho)
+    pid = machine.pid("echo")
+    bad = connect(machine, "echo")
+    assert bad.call("before") == "before"  # its event has the driver look around, from now on
+    link = bad._link
+    assert link is not None
+    link.queue.append(GARBAGE[0])
+    with pytest.raises(ChannelClosed, match="refused us"):
+        bad.call("after the garbage")
+    assert connect(machine, "echo").call("after") == "after"
     assert machine.pid("echo") == pid
 
 
