@@ -32,12 +32,13 @@ from transport.filters import (
     StatisticsFilter,
     stack,
 )
-from transport.frontend import FrontEnd, Statistics
+from transport.frontend import FrontEnd
 from transport.journal import OnLoss
 from transport.pool import Pool
 from transport.queues import Queues, connect_queues
 from transport.remote_memory import LocalMemory
 from transport.ring import Incoming, Outgoing, page_size, split_page
+from transport.statistics import Statistics
 
 __all__ = [
     "STATISTICS",

@@ -37,7 +37,7 @@ from hypervisor import (
 )
 from transport import descriptors
 from transport.errors import ChannelClosed, DeadlineExceeded, RemoteProtocolError
-from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, DEFAULT_SPIN, FrontEnd, Link
+from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, DEFAULT_SPIN, FrontEnd
 from transport.handshake import BUFFER_LIMIT, Acceptance, Offer, refusal
 from transport.lifecycle import (
     CLOSED,
@@ -48,6 +48,7 @@ from transport.lifecycle import (
     INITIALISING,
     UNKNOWN,
 )
+from transport.link import Link
 from transport.ring import page_size
 
 

@@ -31,7 +31,7 @@ _MOST_CREDIT = 8
 _TRY_AGAIN = 16  # calls without credit
 
 
-class Channel(Protocol):
+class Awaited(Protocol):
     """What is waited for."""
 
     def look(self, *, arm: bool) -> None:
@@ -56,7 +56,7 @@ class Waiting:
     """
 
     def __init__(
-        self, channel: Channel, runtime: Runtime, fd: int, what: str, spin: float | None
+        self, channel: Awaited, runtime: Runtime, fd: int, what: str, spin: float | None
     ) -> None:
         self.driven = False
         self._channel = channel

@@ -27,8 +27,8 @@ from transport import (
     RemoteProtocolError,
     descriptors,
 )
-from transport.frontend import Link
 from transport.handshake import Acceptance
+from transport.link import Link
 from transport.ring import HEADER, page_size, split_page
 from transport.serving import Connection
 
