@@ -7,63 +7,42 @@ Exit codes: 0 after Ctrl-C or SIGTERM, in order; 1 when serving has failed; 2 wh
 begin. Every failure is one line on standard error, the last one says why it ends; so is everything
 else that somebody who runs a server wants to know, such as the death of a back end.
 
-Signals: the interpreter's own handler writes to a pipe that the server watches (wakeup descriptor);
-no code of ours runs at a random place while it serves. The first one drains, a second one does
-not wait for clients. Before that there is nothing to drain: the first signal unwinds.
+Signals (examples/command.py): the first one drains, a second one does not wait for clients.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
-from actors import ActorError, System
+from actors import System
 from examples.block import protocol as p
 from examples.block.copy_on_write import CopyOnWriteFilter
 from examples.block.disk import Disk
 from examples.block.handshake import Export
 from examples.block.read_only import ReadOnlyFilter
 from examples.block.server import NbdServer
-from hypervisor import DomainStartError, HypervisorError, Machine, UnixListener
-from transport import FrontEnd, TransportError, connect, stack
+from examples.command import (
+    Parser,
+    Stop,
+    address,
+    at_least,
+    complain,
+    listening,
+    log_to_standard_error,
+    until_stopped,
+)
+from hypervisor import Machine, UnixListener
+from transport import FrontEnd, connect, stack
 
 _NAME = "examples.block"
 _REQUEST_LIMIT = 32 << 20  # bytes; what clients assume that never ask
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Interrupted(BaseException):
-    """A signal asked us to end while there was nothing to drain."""
-
-
-class _Stop:
-    """Where signals go: `fd` becomes readable; while `unwinding`, they raise an exception too."""
-
-    def __init__(self) -> None:
-        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.unwinding = True
-        self._handlers = {number: signal.signal(number, self._signalled) for number in _SIGNALS}
-        self._wakeup = signal.set_wakeup_fd(self._write)
-
-    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
-        if self.unwinding:
-            self.unwinding = False  # what unwinds is not to be interrupted in its turn
-            raise _Interrupted
-
-    def close(self) -> None:
-        signal.set_wakeup_fd(self._wakeup)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        os.close(self.fd)
-        os.close(self._write)
 
 
 @contextlib.contextmanager
@@ -72,13 +51,9 @@ def _listen(options: argparse.Namespace) -> Iterator[tuple[socket.socket, str]]:
     if options.socket is not None:
         with UnixListener(options.socket) as listener:
             yield listener.socket, listener.path
-        return
-    host, port = options.tcp
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=128) as server:
-        server.setblocking(False)
-        shown = f"[{host}]" if ":" in host else host
-        yield server, f"{shown}:{server.getsockname()[1]}"
+    else:
+        with listening(options.tcp) as found:
+            yield found
 
 
 def _back_end(options: argparse.Namespace) -> tuple[Any, ...]:
@@ -90,27 +65,15 @@ def _back_end(options: argparse.Namespace) -> tuple[Any, ...]:
     return stack(*([ReadOnlyFilter] if options.read_only else []), *layers)
 
 
-def serve(options: argparse.Namespace) -> int:
+def serve(options: argparse.Namespace, stop: Stop) -> int:
     """Serve the image until a signal or a failure ends it; returns the exit code."""
-    stop = _Stop()
-    try:
-        with (
-            _listen(options) as (listener, where),
-            Machine(intensity=options.intensity, period=options.period) as machine,
-        ):
-            machine.start("disk", *_back_end(options), placement=options.placement)
-            with connect(machine, "disk", buffer_bytes=options.buffers << 20) as channel:
-                return _run(options, machine, channel, listener, where, stop)
-    except _Interrupted:
-        return 0
-    except DomainStartError as error:
-        _complain(error.text)
-    except (OSError, HypervisorError, TransportError, ActorError) as error:
-        _complain(str(error))
-    finally:
-        stop.unwinding = False
-        stop.close()
-    return 2
+    with (
+        _listen(options) as (listener, where),
+        Machine(intensity=options.intensity, period=options.period) as machine,
+    ):
+        machine.start("disk", *_back_end(options), placement=options.placement)
+        with connect(machine, "disk", buffer_bytes=options.buffers << 20) as channel:
+            return _run(options, machine, channel, listener, where, stop)
 
 
 def _run(
@@ -119,7 +82,7 @@ def _run(
     channel: FrontEnd,
     listener: socket.socket,
     where: str,
-    stop: _Stop,
+    stop: Stop,
 ) -> int:
     size, read_only = channel.call((p.INFO, 0, 0, 0))
     limit = min(_REQUEST_LIMIT, channel.buffer_limit) // p.PREFERRED * p.PREFERRED
@@ -138,42 +101,8 @@ def _run(
         reason = system.wait(server).reason
     if reason.kind == "normal":
         return 0
-    _complain(reason.text)
+    complain(_NAME, reason.text)
     return 1
-
-
-def _complain(text: str) -> None:
-    print(f"{_NAME}: {text}", file=sys.stderr, flush=True)
-
-
-class _OneLine(logging.Formatter):
-    """The first line of what is logged: the rest is a traceback, for who embeds this."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{_NAME}: {record.getMessage().splitlines()[0]}"
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line for a wrong command line, not the usage as well."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdecimal() or int(port) > 0xFFFF:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
-def _at_least(minimum: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {minimum}")
-        return int(text)
-
-    return number
 
 
 def _power_of_two(text: str) -> int:
@@ -183,13 +112,13 @@ def _power_of_two(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m examples.block", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    parser = Parser(prog="python -m examples.block", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     command = commands.add_parser("serve", help="serve an image by NBD until Ctrl-C or SIGTERM")
     command.add_argument("image", help="the disk image: a file or a block device")
     where = command.add_mutually_exclusive_group(required=True)
     where.add_argument("--socket", metavar="PATH", help="the unix socket to listen on")
-    where.add_argument("--tcp", metavar="HOST:PORT", type=_address, help="or the TCP address")
+    where.add_argument("--tcp", metavar="HOST:PORT", type=address, help="or the TCP address")
     command.add_argument("--read-only", action="store_true", help="let nobody write")
     command.add_argument(
         "--overlay", metavar="FILE", help="keep all changes in FILE, and leave the image as it is"
@@ -197,10 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--export", metavar="NAME", default="", help="the export's name")
     command.add_argument("--placement", choices=["thread", "process"], default="process")
     command.add_argument(
-        "--intensity", metavar="N", type=_at_least(0), default=10, help="restarts allowed..."
+        "--intensity", metavar="N", type=at_least(0), default=10, help="restarts allowed..."
     )
     command.add_argument(
-        "--period", metavar="S", type=_at_least(1), default=5, help="...within so many seconds"
+        "--period", metavar="S", type=at_least(1), default=5, help="...within so many seconds"
     )
     command.add_argument(
         "--buffers",
@@ -220,10 +149,8 @@ def main(argv: list[str]) -> int:
 
         return demo.main(argv[1:])
     options = _parser().parse_args(argv)
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    return serve(options)
+    log_to_standard_error(_NAME)
+    return until_stopped(_NAME, partial(serve, options))
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ Exit codes: 0; 2 for whatever could not be done, which is one line on standard e
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import sys
-from typing import NoReturn
 
 from actors import ActorError
+from examples.command import Parser, complain, log_to_standard_error
 from examples.pci import protocol as p
 from examples.pci.dump import describe, dump
 from examples.pci.emulated import EmulatedBus
@@ -108,22 +107,8 @@ def _capability(found: FoundCapability) -> str:
 
 
 def _complain(text: str) -> int:
-    print(f"{_NAME}: {text}", file=sys.stderr, flush=True)
+    complain(_NAME, text)
     return 2
-
-
-class _OneLine(logging.Formatter):
-    """The first line of what is logged: the rest is a traceback, for who embeds this."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{_NAME}: {record.getMessage().splitlines()[0]}"
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line for a wrong command line, not the usage as well."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def _slot(text: str) -> int:
@@ -144,7 +129,7 @@ def _number(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument(
         "--host",
         nargs="?",
@@ -153,12 +138,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the host's devices, which are only read (from {SYSFS})",
     )
     common.add_argument("--placement", choices=["thread", "process"], default="process")
-    register = _Parser(add_help=False)
+    register = Parser(add_help=False)
     register.add_argument("slot", type=_slot, help="such as 00:01.0")
     register.add_argument("offset", type=_number, help="such as 0x10")
     register.add_argument("--size", type=int, choices=[1, 2, 4], default=4, help="bytes")
 
-    parser = _Parser(prog=f"python -m {_NAME}", description=__doc__.splitlines()[0])
+    parser = Parser(prog=f"python -m {_NAME}", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
     for name, function, parents in (
         ("dump", _dump, [common]),
@@ -176,9 +161,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Run the command line; returns the exit code."""
     options = _parser().parse_args(argv)
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    log_to_standard_error(_NAME)
     return run(options)
 
 

@@ -6,9 +6,6 @@ so is each disk image: the block driver's back end, which the device uses by a c
 
 Exit codes: 0 after Ctrl-C or SIGTERM; 2 when it could not begin; 1 when serving has failed. Every
 failure is one line on standard error, the last one says why it ends.
-
-Signals: the interpreter's own handler writes to a pipe that the server watches (wakeup descriptor).
-Before the server runs there is nothing to be ended in order: the first signal unwinds.
 """
 
 from __future__ import annotations
@@ -16,18 +13,26 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
-from actors import ActorError, System
+from actors import System
 from examples.block.disk import Disk
+from examples.command import (
+    Parser,
+    Stop,
+    address,
+    at_least,
+    complain,
+    listening,
+    log_to_standard_error,
+    until_stopped,
+)
 from examples.usb.backend import UsbDevice
 from examples.usb.host import Host
 from examples.usb.plug import NotEnumerated, Plug, enumerate_device
@@ -35,39 +40,12 @@ from examples.usb.server import Doors, UsbServer
 from examples.usb.usbip_session import Session
 from examples.usb.usbredir_session import RedirSession
 from examples.usb.world import Line
-from hypervisor import DomainStartError, HypervisorError, Machine, UnixListener
-from transport import TransportError, connect
+from hypervisor import Machine, UnixListener
+from transport import connect
 
 _NAME = "examples.usb"
 _VENDOR = 0x1209  # pid.codes, which has 0001 to 000F for tests
 _PRODUCTS = {"disk": 0x0001, "keyboard": 0x0002, "serial": 0x0003, "composite": 0x0004}
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Interrupted(BaseException):
-    """A signal asked us to end while nothing was served."""
-
-
-class _Stop:
-    """Where signals go: `fd` becomes readable; while `unwinding`, they raise an exception too."""
-
-    def __init__(self) -> None:
-        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.unwinding = True
-        self._handlers = {number: signal.signal(number, self._signalled) for number in _SIGNALS}
-        self._wakeup = signal.set_wakeup_fd(self._write)
-
-    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
-        if self.unwinding:
-            self.unwinding = False  # what unwinds is not to be interrupted in its turn
-            raise _Interrupted
-
-    def close(self) -> None:
-        signal.set_wakeup_fd(self._wakeup)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        os.close(self.fd)
-        os.close(self._write)
 
 
 @dataclass
@@ -137,12 +115,12 @@ def _listen(options: argparse.Namespace) -> Iterator[tuple[Doors, str]]:
         doors: list[tuple[socket.socket, type[Session | RedirSession]]] = []
         shown = []
         if options.tcp is not None:
-            listener, where = _listen_to_tcp(options.tcp, stack)
+            listener, where = stack.enter_context(listening(options.tcp))
             doors.append((listener, Session))
             shown.append(where)
         if options.usbredir is not None:
             if ":" in options.usbredir:
-                listener, where = _listen_to_tcp(_address(options.usbredir), stack)
+                listener, where = stack.enter_context(listening(address(options.usbredir)))
             else:
                 socket_file = stack.enter_context(UnixListener(options.usbredir))
                 listener, where = socket_file.socket, socket_file.path
@@ -151,57 +129,34 @@ def _listen(options: argparse.Namespace) -> Iterator[tuple[Doors, str]]:
         yield doors, ", ".join(shown)
 
 
-def _listen_to_tcp(
-    address: tuple[str, int], stack: contextlib.ExitStack
-) -> tuple[socket.socket, str]:
-    host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    server = stack.enter_context(socket.create_server((host, port), family=family, backlog=128))
-    server.setblocking(False)
-    shown = f"[{host}]" if ":" in host else host
-    return server, f"{shown}:{server.getsockname()[1]}"
-
-
-def serve(options: argparse.Namespace) -> int:
+def serve(options: argparse.Namespace, stop: Stop) -> int:
     """Serve the devices until a signal or a failure ends it; returns the exit code."""
-    stop = _Stop()
-    try:
-        with (
-            _listen(options) as (doors, where),
-            Machine(intensity=options.intensity, period=options.period) as machine,
-            contextlib.ExitStack() as stack,
-        ):
-            plugs = []
-            plans = _plans(options)
-            for number, plan in enumerate(plans, 1):
-                name = f"usb{number}"
-                for disk, path, read_only in plan.images:
-                    machine.start(disk, Disk, path, read_only, placement=options.placement)
-                    if options.placement == "process":
-                        pid = machine.pid(disk)
-                        plan.words = plan.words.replace(disk, f"back end {pid}")
-                machine.start(name, UsbDevice, *plan.arguments, placement=options.placement)
-                host = Host(stack.enter_context(connect(machine, name)))
-                exported = enumerate_device(host, number)
-                plugs.append(Plug(host, exported, _lines(plan, stack)))
-            for number, (plan, plug) in enumerate(zip(plans, plugs, strict=True), 1):
-                process = options.placement == "process"
-                pid = machine.pid(f"usb{number}") if process else os.getpid()
-                print(f"{plug.exported.busid}: {plan.words}, back end {pid}")
-            return _run(plugs, doors, where, stop)
-    except _Interrupted:
-        return 0
-    except DomainStartError as error:
-        _complain(error.text)
-    except (OSError, HypervisorError, TransportError, ActorError, NotEnumerated) as error:
-        _complain(str(error))
-    finally:
-        stop.unwinding = False
-        stop.close()
-    return 2
+    with (
+        _listen(options) as (doors, where),
+        Machine(intensity=options.intensity, period=options.period) as machine,
+        contextlib.ExitStack() as stack,
+    ):
+        plugs = []
+        plans = _plans(options)
+        for number, plan in enumerate(plans, 1):
+            name = f"usb{number}"
+            for disk, path, read_only in plan.images:
+                machine.start(disk, Disk, path, read_only, placement=options.placement)
+                if options.placement == "process":
+                    pid = machine.pid(disk)
+                    plan.words = plan.words.replace(f"({disk})", f"(back end {pid})")
+            machine.start(name, UsbDevice, *plan.arguments, placement=options.placement)
+            host = Host(stack.enter_context(connect(machine, name)))
+            exported = enumerate_device(host, number)
+            plugs.append(Plug(host, exported, _lines(plan, stack)))
+        for number, (plan, plug) in enumerate(zip(plans, plugs, strict=True), 1):
+            process = options.placement == "process"
+            pid = machine.pid(f"usb{number}") if process else os.getpid()
+            print(f"{plug.exported.busid}: {plan.words}, back end {pid}")
+        return _run(plugs, doors, where, stop)
 
 
-def _run(plugs: list[Plug], doors: Doors, where: str, stop: _Stop) -> int:
+def _run(plugs: list[Plug], doors: Doors, where: str, stop: Stop) -> int:
     with System("usb") as system:
         server = system.start(UsbServer, doors, plugs, stop.fd, name="usb")
         stop.unwinding = False
@@ -209,50 +164,19 @@ def _run(plugs: list[Plug], doors: Doors, where: str, stop: _Stop) -> int:
         reason = system.wait(server).reason
     if reason.kind == "normal":
         return 0
-    _complain(reason.text)
+    complain(_NAME, reason.text)
     return 1
-
-
-def _complain(text: str) -> None:
-    print(f"{_NAME}: {text}", file=sys.stderr, flush=True)
-
-
-class _OneLine(logging.Formatter):
-    """The first line of what is logged: the rest is a traceback, for who embeds this."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{_NAME}: {record.getMessage().splitlines()[0]}"
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line for a wrong command line, not the usage as well."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, separator, port = text.rpartition(":")
-    if not separator or not host or not port.isdecimal() or int(port) > 0xFFFF:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
 
 
 def _door(text: str) -> str:
     if ":" in text:
-        _address(text)
+        address(text)
     return text
 
 
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m examples.usb", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    parser = Parser(prog="python -m examples.usb", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     command = commands.add_parser("serve", help="export devices until Ctrl-C or SIGTERM")
     command.add_argument(
         "--disk", metavar="IMAGE", action="append", default=[], help="a disk; again for another one"
@@ -269,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a serial line: to itself, or to a terminal of this machine",
     )
     command.add_argument("--composite", action="store_true", help="all of them in one device")
-    command.add_argument("--tcp", metavar="HOST:PORT", type=_address, help="listen for USB/IP")
+    command.add_argument("--tcp", metavar="HOST:PORT", type=address, help="listen for USB/IP")
     command.add_argument(
         "--usbredir",
         metavar="SOCKET|HOST:PORT",
@@ -278,10 +202,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--placement", choices=["thread", "process"], default="process")
     command.add_argument(
-        "--intensity", metavar="N", type=_number, default=10, help="restarts allowed..."
+        "--intensity", metavar="N", type=at_least(0), default=10, help="restarts allowed..."
     )
     command.add_argument(
-        "--period", metavar="S", type=_number, default=5, help="...within so many seconds"
+        "--period", metavar="S", type=at_least(0), default=5, help="...within so many seconds"
     )
     return parser
 
@@ -294,10 +218,8 @@ def main(argv: list[str]) -> int:
         parser.error("nothing to serve: --disk, --keyboard or --serial")
     if not (options.tcp or options.usbredir):
         parser.error("nowhere to serve: --tcp or --usbredir")
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    return serve(options)
+    log_to_standard_error(_NAME)
+    return until_stopped(_NAME, partial(serve, options), NotEnumerated)
 
 
 if __name__ == "__main__":
