@@ -23,7 +23,6 @@ from examples.usb import protocol as p
 from examples.usb.descriptors import Identity
 from examples.usb.device import Device
 from examples.usb.function import Function
-from examples.usb.image import Image
 from examples.usb.keyboard import Keyboard
 from examples.usb.mass_storage import MassStorage
 from examples.usb.serial import Serial
@@ -35,9 +34,9 @@ class UsbDevice(BackEnd):
     """Serves one device.
 
     Start arguments: product, the device's name; vendor and product number; its serial number; and
-    its functions, each a list: ``["disk", path, read_only]``, ``["block", device]``, a disk
-    that another domain serves (examples/block), ``["keyboard"]``, ``["serial", loopback]``. Raises
-    `ImageError` for an image that cannot be served, ValueError for a function that there is not.
+    its functions, each a list: ``["block", device]``, a disk that another domain serves
+    (examples/block), ``["keyboard"]``, ``["serial", loopback]``. Raises ValueError for a function
+    that there is not.
     """
 
     def on_start(
@@ -48,27 +47,14 @@ class UsbDevice(BackEnd):
         serial_number: str,
         functions: Sequence[Sequence[Any]],
     ) -> None:
-        self._images: list[Image] = []
-        try:
-            made = [self.function(serial_number, *one) for one in functions]
-        except BaseException:
-            self.on_stop()
-            raise
+        made = [self.function(serial_number, *one) for one in functions]
         identity = Identity(vendor, product, product_name=name, serial_number=serial_number)
         self.device = Device(identity, made)
         self._incarnation = int.from_bytes(os.urandom(7), "big")
 
-    def on_stop(self) -> None:
-        for image in self._images:
-            image.close()
-
     def function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
         """The function that plain arguments name; override it for a device of your own."""
         match kind, arguments:
-            case "disk", (str(path), bool(read_only)):
-                image = Image(path, read_only=read_only)
-                self._images.append(image)
-                return MassStorage(image, serial_number)
             case "block", (str(device),):
                 channel = self.connect(device, slots=16, buffer_bytes=4 * p.URB_LIMIT)
                 return MassStorage(Volume(channel), serial_number)

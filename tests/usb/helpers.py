@@ -20,6 +20,7 @@ from typing import Any, Self
 import pytest
 
 from actors import System
+from examples.block.disk import Disk
 from examples.usb import chapter9 as c9
 from examples.usb import usbip
 from examples.usb.backend import UsbDevice
@@ -183,12 +184,17 @@ class Here:
 
 
 @contextlib.contextmanager
-def exporting_here(*devices: list[list[Any]]) -> Iterator[Here]:
-    """Export devices, a list of functions each; their keyboards and lines have pipes."""
+def exporting_here(*devices: list[list[Any]], image: Path | None = None) -> Iterator[Here]:
+    """Export devices, a list of functions each; their keyboards and lines have pipes.
+
+    The image is the disk "disk" of the block driver.
+    """
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         listener.setblocking(False)
         machine = stack.enter_context(Machine())
+        if image is not None:
+            machine.start("disk", Disk, str(image), placement="thread")
         plugs, worlds = [], []
         for number, functions in enumerate(devices, 1):
             arguments = ("thing", 0x1209, number, "0123456789AB", functions)
@@ -196,7 +202,7 @@ def exporting_here(*devices: list[list[Any]]) -> Iterator[Here]:
             host = Host(stack.enter_context(connect(machine, f"usb{number}")))
             plug = Plug(host, enumerate_device(host, number))
             for place, function in enumerate(functions):
-                if function[0] != "disk":
+                if function[0] != "block":
                     read, write = os.pipe2(os.O_NONBLOCK)
                     out, said = os.pipe2(os.O_NONBLOCK)
                     for fd in (read, out, said):

@@ -21,6 +21,7 @@ from examples.usb import scsi, usbip
 from tests.usb.helpers import Client, Ended, exporting, exporting_here, need_usbip, refused
 from tests.usb.test_usbip import req_import, submit, unlink
 
+DISK = [["block", "disk"]]
 KEYBOARD = [["keyboard"]]
 LOOPBACK = [["serial", True]]
 SERIAL = [["serial", False]]
@@ -55,7 +56,7 @@ def read_blocks(client: Client, lba: int, blocks: int) -> bytes:
 
 
 def test_devices_are_listed_attached_and_used(image: Path) -> None:
-    with exporting_here([["disk", str(image), False]], KEYBOARD, LOOPBACK) as served:
+    with exporting_here(DISK, KEYBOARD, LOOPBACK, image=image) as served:
         with served.client() as client:
             assert client.devices() == {
                 "1-1": [(8, 6, 0x50)],
@@ -224,9 +225,8 @@ def test_clients_that_reset_their_connections_mid_transfer_leave_no_trace() -> N
 
 
 def test_a_client_that_does_not_read_does_not_stop_the_others(image: Path) -> None:
-    disk = [["disk", str(image), False]]
     with (
-        exporting_here(disk, LOOPBACK) as served,
+        exporting_here(DISK, LOOPBACK, image=image) as served,
         served.client("1-1") as lazy,
         served.client("1-2") as other,
     ):
