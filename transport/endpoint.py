@@ -18,7 +18,7 @@ request could show that it hangs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,7 @@ def connect(
         DeadlineExceeded: no back end came in time; nothing is left.
         VersionMismatch: it has another version.
         ChannelClosed: the back end has been given up, or refuses us.
+        ActorError: the machine is stopping.
         ValueError: no channel has so many slots or bytes, or such memory.
     """
     if memory not in ("mapped", "copied"):
@@ -138,12 +139,14 @@ def open_front_end(
     front = FrontEnd(device, slots, buffer_bytes, system.runtime, spin_or_not)
     channel = guest.next_channel()
     name = f"{guest.name}-{device}-{channel}"
-    try:
-        start(FrontEndActor, front, guest, channel, watchdog, wish, name=name)
-    except StartFailed as failure:
-        front.end()
-        front.dispose(failed=False)
-        raise failure.__cause__ or failure from None
+    with ExitStack() as undo:
+        undo.callback(front.dispose, failed=False)
+        undo.callback(front.end)
+        try:
+            start(FrontEndActor, front, guest, channel, watchdog, wish, name=name)
+        except StartFailed as failure:
+            raise failure.__cause__ or failure from None
+        undo.pop_all()
     return front
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from actors import ActorError
 from hypervisor import Machine
 from tests.transport.conftest import Opens
 from tests.transport.device import Device
@@ -55,6 +56,13 @@ def test_a_caller_that_got_no_slot_in_time_leaves_nothing_behind(
         assert (held.result(), waits.result()) == ("held", "waits")
     assert channel.statistics().free_bytes == 16 << 20
     assert channel.statistics().requests == 2
+
+
+def test_a_machine_that_has_ended_opens_no_channel_and_nothing_is_left_of_it() -> None:
+    with Machine() as machine:
+        pass
+    with pytest.raises(ActorError, match="is stopping"):
+        connect(machine, "device")
 
 
 def test_all_memory_is_there_when_the_channel_is(machine: Machine) -> None:
