@@ -16,6 +16,7 @@ watchdog, and its output is its process's.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from actors import Actor, Exit, ExitReason, Message, Ref, StartFailed
@@ -29,31 +30,42 @@ from hypervisor.program import load
 from hypervisor.store_door import open_here
 
 
+@dataclass(frozen=True)
+class DomainPlan:
+    """What every incarnation of a domain is given, whatever its placement.
+
+    Attributes:
+        hypervisor, domains, store: actors of the machine; ``domains`` keeps the records.
+        name: the domain's, which is also the device that it serves.
+        program, args, restart: see `DomainSpec`.
+        grouped: so it may be stopped for a sibling's failure, and start again.
+    """
+
+    hypervisor: Ref
+    domains: Ref
+    store: Ref
+    name: str
+    program: str
+    args: list[Any]
+    restart: str
+    grouped: bool
+
+
 class DomainActor(Actor):
     """What all placements share: a domid from the hypervisor, giving it back, and the record."""
 
     placement: ClassVar[str]
 
-    def __init__(
-        self,
-        hypervisor: Ref,
-        domains: Ref,
-        store: Ref,
-        name: str,
-        program: str,
-        args: list[Any],
-        restart: str,
-        grouped: bool,
-    ) -> None:
+    def __init__(self, plan: DomainPlan) -> None:
         super().__init__()
-        self._hypervisor = hypervisor
-        self._domains = domains
-        self._store = store
-        self._name = name  # the domain's, which is also the device that it serves
-        self._program = program
-        self._args = args
-        self._restart = restart
-        self._grouped = grouped  # so it may be stopped for a sibling's failure, and start again
+        self._hypervisor = plan.hypervisor
+        self._domains = plan.domains
+        self._store = plan.store
+        self._name = plan.name
+        self._program = plan.program
+        self._args = plan.args
+        self._restart = plan.restart
+        self._grouped = plan.grouped
         self._domid = -1
         self._how: HowEnded | None = None  # its process, if it had one
 

@@ -25,7 +25,7 @@ from actors import (
 from hypervisor import domain_records as records
 from hypervisor import hypercalls as hc
 from hypervisor.cpus import checked, on_cpu
-from hypervisor.domain import Crash, ThreadDomain, WhichPid
+from hypervisor.domain import Crash, DomainPlan, ThreadDomain, WhichPid
 from hypervisor.domain_info import DESTROYED, SHUTDOWN, DomainInfo, ShutdownReason
 from hypervisor.domain_spec import DomainSpec
 from hypervisor.errors import BadCpus, HypervisorError
@@ -237,7 +237,7 @@ class Machine:
             raise ValueError(f"placement is one of {', '.join(allowed)}, not {placement!r}")
         if placement == "thread" and not (domain.cpus is None and domain.harden is None):
             raise not_a_process(domain.name, placement)
-        common = [
+        plan = DomainPlan(
             self._hypervisor,
             self._domains,
             self._store,
@@ -246,12 +246,12 @@ class Machine:
             list(domain.args),
             restart,
             grouped,
-        ]
+        )
         if self.system.simulation is not None:
             return ChildSpec.of(
                 domain.name,
                 SimulatedDomain,
-                *common,
+                plan,
                 self.watchdog,
                 self._grace,
                 restart=restart,
@@ -261,7 +261,7 @@ class Machine:
             return ChildSpec.of(
                 domain.name,
                 ProcessDomain,
-                *common,
+                plan,
                 self._pool,
                 self._store_door,
                 self.watchdog,
@@ -271,7 +271,7 @@ class Machine:
                 restart=restart,
                 shutdown=None,  # it bounds its end itself, by killing its process
             )
-        return ChildSpec.of(domain.name, ThreadDomain, *common, restart=restart)
+        return ChildSpec.of(domain.name, ThreadDomain, plan, restart=restart)
 
     def pause(self, name: str) -> None:
         """Stop a process domain where it is (SIGSTOP), until `unpause` or its end.

@@ -39,7 +39,7 @@ from actors import ExitReason, Fd, Message, MessageError, Ref
 from hypervisor import domain_records as records
 from hypervisor import hypercalls as hc
 from hypervisor.console import Console, Stream
-from hypervisor.domain import Crash, DomainActor, WhichPid
+from hypervisor.domain import Crash, DomainActor, DomainPlan, WhichPid
 from hypervisor.errors import DomainStartError
 from hypervisor.hardening import Hardening
 from hypervisor.hypercall_end import HypercallEnd
@@ -70,14 +70,7 @@ class ProcessDomain(DomainActor):
 
     def __init__(
         self,
-        hypervisor: Ref,
-        domains: Ref,
-        store: Ref,
-        name: str,
-        program: str,
-        args: list[Any],
-        restart: str,
-        grouped: bool,
+        plan: DomainPlan,
         pool: Ref,
         store_door: Ref,
         watchdog: float,
@@ -85,7 +78,7 @@ class ProcessDomain(DomainActor):
         cpus: list[int] | None,
         harden: Hardening | None,
     ) -> None:
-        super().__init__(hypervisor, domains, store, name, program, args, restart, grouped)
+        super().__init__(plan)
         self._pool = pool
         self._store_door = store_door
         self._watchdog = watchdog

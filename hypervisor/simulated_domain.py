@@ -18,7 +18,7 @@ from typing import Any
 from actors import Exit, ExitReason, Message, Ref, Scheduler, StartFailed, Timer
 from hypervisor import domain_records as records
 from hypervisor import hypercalls as hc
-from hypervisor.domain import Crash, DomainActor, WhichPid
+from hypervisor.domain import Crash, DomainActor, DomainPlan, WhichPid
 from hypervisor.errors import DomainStartError
 from hypervisor.program import load
 from hypervisor.simulated_faults import CRASH_DOMAIN, HANG_DOMAIN, SLOW_START
@@ -35,18 +35,11 @@ class SimulatedDomain(DomainActor):
 
     def __init__(
         self,
-        hypervisor: Ref,
-        domains: Ref,
-        store: Ref,
-        name: str,
-        program: str,
-        args: list[Any],
-        restart: str,
-        grouped: bool,
+        plan: DomainPlan,
         watchdog: float,
         grace: float,
     ) -> None:
-        super().__init__(hypervisor, domains, store, name, program, args, restart, grouped)
+        super().__init__(plan)
         assert self.system.simulation is not None
         self._simulation: Scheduler = self.system.simulation
         self._process = self._simulation.process(self.ref, self._peril)
