@@ -16,7 +16,6 @@ watchdog, and its output is its process's.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from actors import Actor, Exit, ExitReason, Message, Ref, StartFailed
@@ -30,8 +29,7 @@ from hypervisor.program import load
 from hypervisor.store_door import open_here
 
 
-@dataclass(frozen=True)
-class DomainPlan:
+class DomainPlan(Message):
     """What every incarnation of a domain is given, whatever its placement.
 
     Attributes:
