@@ -741,9 +741,13 @@ class Hang(Recorder):
     """Waits for what is in no simulation."""
 
     way: ClassVar[threading.Event] = threading.Event()
+    interrupted: ClassVar[threading.Event] = threading.Event()
 
     def on_receive(self, message: Message) -> Any:
-        os.kill(os.getpid(), signal.SIGUSR1)
+        # The interpreter misses a signal that comes just before it waits for a lock.
+        while not self.interrupted.is_set():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            self.interrupted.wait(0.1)
         self.way.wait(10)
 
 
@@ -754,8 +758,11 @@ class Interrupt(BaseException):
 @pytest.fixture
 def signals() -> Any:
     def interrupt(_signal: int, _frame: object) -> None:
-        raise Interrupt
+        if not Hang.interrupted.is_set():
+            Hang.interrupted.set()
+            raise Interrupt
 
+    Hang.interrupted.clear()
     before = signal.signal(signal.SIGUSR1, interrupt)
     yield
     signal.signal(signal.SIGUSR1, before)
