@@ -1,6 +1,9 @@
 # Everything here works on a fresh clone with git, make and python3 (with venv) alone.
 # A stamp inside .venv says which extras are installed; pyproject.toml being newer renews it.
 
+# Thousands of short processes are started here: to compile what they import takes them as long again.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -39,19 +39,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test of a machine runs in each placement."""
-    if "machine" in metafunc.fixturenames:
+    """A test of our machine runs in each placement; one of a fixture of the same name does not."""
+    if "machine_placement" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker(_MARK)
         placements = _PLACEMENTS if mark is None else mark.kwargs.get("placements", _PLACEMENTS)
         for placement in placements:
             if placement not in _PLACEMENTS:
                 text = f"a machine is {' or '.join(_PLACEMENTS)}, not {placement!r}"
                 raise pytest.UsageError(text)
-        metafunc.parametrize("machine", placements, indirect=True)
+        metafunc.parametrize("machine_placement", placements, indirect=True)
 
 
 @pytest.fixture
-def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+def machine_placement(request: pytest.FixtureRequest) -> str:
+    """What the fixture `machine` is in this run of the test: "simulated" or "real"."""
+    placement: str = request.param
+    return placement
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest, machine_placement: str) -> Iterator[Machine]:
     """A `hypervisor.Machine`, simulated or real, that is closed at the end of the test."""
     mark = request.node.get_closest_marker(_MARK)
     options: dict[str, Any] = {} if mark is None else dict(mark.kwargs)
@@ -59,7 +66,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     options.pop("placements", None)
     options = {"intensity": 100, "spares": 0, **options}
     system = None
-    if request.param == "simulated":
+    if machine_placement == "simulated":
         system = System(simulation=Scheduler(seed, Faults(kinds=()), preemption=0))
     with Machine(system=system, **options) as made:
         yield made

@@ -60,6 +60,21 @@ def test_other(machine):
     assert "4 passed" in text
 
 
+def test_a_machine_that_the_tests_make_themselves_is_their_own_affair(tmp_path: Path) -> None:
+    text = outcome(
+        tmp_path,
+        """
+@pytest.fixture
+def machine():
+    return "mine"
+
+def test_once(machine):
+    assert machine == "mine"
+""",
+    )
+    assert "1 passed" in text
+
+
 def test_a_machine_is_simulated_or_real_and_nothing_else(tmp_path: Path) -> None:
     text = outcome(
         tmp_path, "\n@pytest.mark.machine(placements=['moon'])\ndef test_it(machine): pass\n"

@@ -239,13 +239,13 @@ def revisions_twice(system: System) -> None:
 
 
 def test_who_looks_at_what_is_there_now_loses_a_replaced_device() -> None:
-    ended = [explore(level, [seed], BUSY, shrinking=0) for seed in range(100)]
+    ended = [explore(level, [seed], BUSY, shrinking=0) for seed in range(50)]
     lost = [failure for failure in ended if failure is not None]
     assert 0 < len(lost) < len(ended), "it depends on the order alone"
     for failure in lost:
         assert isinstance(failure.error, AssertionError)
         assert "nobody serves" in str(failure.error)
-    assert explore(level_with_time, 100, BUSY) is None
+    assert explore(level_with_time, 50, BUSY) is None
 
 
 @pytest.mark.parametrize("options", [BUSY, CRASHES], ids=["living", "crashing"])
@@ -253,4 +253,4 @@ def test_who_looks_at_what_is_there_now_loses_a_replaced_device() -> None:
 def test_who_asks_for_what_has_happened_since_never_loses_one(
     test: Callable[[System], None], options: Options
 ) -> None:
-    assert explore(test, 200, options) is None
+    assert explore(test, 100, options) is None

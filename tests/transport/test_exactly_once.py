@@ -90,13 +90,13 @@ def run(path: Path, number: signal.Signals, times: int, *, watchdog: float = 1.0
 def test_a_counter_whose_process_is_killed_counts_nothing_twice_and_loses_nothing(
     tmp_path: Path,
 ) -> None:
-    run(tmp_path / "count", signal.SIGKILL, 20)
+    run(tmp_path / "count", signal.SIGKILL, 8)
 
 
 def test_a_counter_whose_process_is_stopped_counts_nothing_twice_and_loses_nothing(
     tmp_path: Path,
 ) -> None:
-    run(tmp_path / "count", signal.SIGSTOP, 3, watchdog=0.2)
+    run(tmp_path / "count", signal.SIGSTOP, 2, watchdog=0.2)
 
 
 @pytest.mark.stress
