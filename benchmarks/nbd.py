@@ -55,7 +55,8 @@ def run(effort: Effort) -> None:
             path = folder / f"{name.replace(' ', '-')}.sock"
             sockets[name] = stack.enter_context(_activated(command, path))
         rows = []
-        for title, (kind, block, depth) in PATTERNS.items():
+        patterns = list(PATTERNS.items())[: effort.count(len(PATTERNS))]
+        for title, (kind, block, depth) in patterns:
             progress(f"NBD: {title}")
             measured = interleave(
                 {
@@ -129,9 +130,13 @@ def _activated(command: list[str], path: Path) -> Iterator[Path]:
         listener.bind(str(path))
         listener.listen()
         # Descriptor 3 and the process's own pid, as systemd would hand them over.
-        script = 'exec 3<&"$1"; shift; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+        script = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3); "
+            "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); "
+            "os.execv(sys.argv[2], sys.argv[2:])"
+        )
         with subprocess.Popen(
-            ["sh", "-c", script, "sh", str(listener.fileno()), *command],
+            [sys.executable, "-S", "-c", script, str(listener.fileno()), *command],
             pass_fds=[listener.fileno()],
         ) as process:
             listener.close()  # with that process's own it is refused, and not left waiting

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-def interleave(contestants: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+def interleave(contestants: Mapping[K, Callable[[], T]], rounds: int) -> dict[K, list[T]]:
     """Measure each contestant once per round; returns its measurements."""
-    measured: dict[str, list[T]] = {name: [] for name in contestants}
+    measured: dict[K, list[T]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, measure in contestants.items():
             measured[name].append(measure())
@@ -38,14 +39,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def within(seconds: float) -> str:
     """A time with three digits, in us, ms or s."""
-    for unit, name in ((1e-6, "us"), (1e-3, "ms")):
-        if seconds < 999.5 * unit:
-            return f"{seconds / unit:.{max(0, 2 - _magnitude(seconds / unit))}f} {name}"
-    return f"{seconds:.{max(0, 2 - _magnitude(seconds))}f} s"
-
-
-def _magnitude(value: float) -> int:
-    return math.floor(math.log10(value)) if value > 0 else 0
+    unit, name = next(
+        ((unit, name) for unit, name in ((1e-6, "us"), (1e-3, "ms")) if seconds < 999.5 * unit),
+        (1.0, "s"),
+    )
+    return f"{seconds / unit:#.3g}".rstrip(".") + f" {name}"
 
 
 @dataclass(frozen=True)
