@@ -43,13 +43,21 @@ def main(argv: list[str]) -> int:
     effort = Effort(options.rounds or usual.rounds, options.seconds or usual.seconds, usual.share)
     logging.getLogger("actors").addHandler(logging.NullHandler())  # kills are on purpose here
     print(f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}")
-    for part in options.parts or PARTS:
+    try:
+        _measure(options.parts or list(PARTS), effort)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _measure(parts: list[str], effort: Effort) -> None:
+    for part in parts:
         needed = NEEDS.get(part)
         if needed is not None and find_spec(needed) is None:
             print(f"{part}: {needed} is not installed (extra `bench`); left out")
             continue
         import_module(f"benchmarks.{PARTS[part]}").run(effort)
-    return 0
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ SIZES = tuple(64 * 4**power for power in range(11))
 WAYS = {"mapped": "in place", "copied": "copied by the hypervisor", "stream": "a stream"}
 FRONT_ENDS = (1, 2, 4, 8, 16, 32, 64)
 LOAD = 16  # requests that each of them has in flight
-TRIPS = 2000
+TRIPS = 1000
 _BULK = 256 << 20  # bytes of all requests of one size
 _KIB = 1024
 IDLE_CHANNEL = "64 slots and 16 KiB of buffers"  # see growing.SLOTS
@@ -42,7 +42,7 @@ def run(effort: Effort) -> None:
 
 def _channels(effort: Effort, cpus: tuple[int, int]) -> None:
     counts = _some(CHANNELS, effort)
-    trips = effort.count(TRIPS)
+    trips = effort.count(TRIPS) // 2
     with ExitStack() as stack:
         contestants: dict[tuple[int, str], Any] = {}
         idle = {}

@@ -71,8 +71,9 @@ def test_an_idle_channel_has_its_cost_on_both_sides() -> None:
         idle = world.ask("idle")
         assert idle["front descriptors"] > 0 < idle["back descriptors"]
         assert idle["shared bytes"] > 0
-        assert _are_times(world.ask("round trip", TRIPS))
-        assert _are_times(world.ask("in flight", TRIPS))
+        for _round in range(2):
+            assert _are_times(world.ask("round trip", TRIPS))
+            assert _are_times(world.ask("in flight", TRIPS))
 
 
 @pytest.mark.parametrize("way", ["copied", "stream"])
