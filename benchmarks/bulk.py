@@ -11,29 +11,18 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from benchmarks import growing
 from benchmarks.contest import Contestant, contest, two_cores
 from benchmarks.effort import Effort
-from benchmarks.reading import fill, read_all, stamp
+from benchmarks.reading import fill, read_all
 from benchmarks.report import Aim
 from benchmarks.trips import Measure, timed
-from hypervisor import Machine
-from transport import BackEnd, Request, connect
 
 SIZES = {1 << 20: ("1 MiB", 2000), 16 << 20: ("16 MiB", 200)}
 """And how many requests are timed in a round."""
-LIMIT, OTHER = "reading alone (limit)", "iceoryx2, in place, polled"
-
-
-class Reader(BackEnd):
-    """Answers with the sum of what is in the buffer."""
-
-    spin = 0.01
-
-    def on_request(self, request: Request) -> int:
-        assert request.buffer is not None
-        with request.buffer.map(readonly=True) as pages:
-            return read_all(pages)
+LIMIT, OTHER = "reading (limit)", "iceoryx2"
 
 
 def run(effort: Effort) -> None:
@@ -43,9 +32,9 @@ def run(effort: Effort) -> None:
         return
     for size, (name, count) in SIZES.items():
         contest(
-            f"one request with {name} that the peer reads in full, polled",
+            f"one request with {name} that the peer reads in full, in place, polled",
             {
-                "channel, in place, polled": Contestant(
+                "channel": Contestant(
                     "benchmarks.bulk:ours", (size,), aims=(Aim.at_most(1.1, OTHER),)
                 ),
                 OTHER: Contestant("benchmarks.with_iceoryx2:bulk", (size,), needs="iceoryx2"),
@@ -61,22 +50,8 @@ def run(effort: Effort) -> None:
 @contextmanager
 def ours(size: int) -> Iterator[Measure]:
     """A contestant (trips.py): a channel."""
-    with Machine(spares=0) as machine:
-        machine.start("reader", Reader)
-        with (
-            connect(machine, "reader", buffer_bytes=4 * size) as channel,
-            channel.buffer(size) as buffer,
-        ):
-            first = fill(buffer.view)
-            number = 0
-
-            def trip() -> None:
-                nonlocal number
-                number += 1
-                stamp(buffer.view, number)
-                assert channel.call(None, buffer, wait="poll") == first + number
-
-            yield timed(trip)
+    with growing.sizes(size, "mapped") as send:
+        yield partial(send, size)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import ours
 from benchmarks.reading import fill, read_all, stamp
-from benchmarks.trips import BODY, DEPTH, flooded, latencies
+from benchmarks.trips import BODY, DEPTH, Latencies, flooded, latencies
 from hypervisor import GrantQuota, Machine
 from transport import BackEnd, FrontEnd, Offloaded, Request, connect
 
@@ -128,8 +128,8 @@ class Reader(BackEnd):
 
 
 @contextmanager
-def sizes(largest: int, way: str) -> Iterator[Callable[[int, int], float]]:
-    """Yields: the p50 of a request with so many bytes that the peer reads in full, of so many.
+def sizes(largest: int, way: str) -> Iterator[Callable[[int, int], Latencies]]:
+    """Yields: the p50 and p99 of requests with so many bytes, read in full by the peer; so many.
 
     ``way``: "mapped" or "copied" buffers, or a "stream" out of memory of the caller's own.
     """
@@ -142,7 +142,7 @@ def sizes(largest: int, way: str) -> Iterator[Callable[[int, int], float]]:
             yield partial(_send, channel, streams=way == "stream")
 
 
-def _send(channel: FrontEnd, size: int, count: int, *, streams: bool) -> float:
+def _send(channel: FrontEnd, size: int, count: int, *, streams: bool) -> Latencies:
     with ExitStack() as stack:
         if streams:
             view = memoryview(bytearray(size))
@@ -159,7 +159,7 @@ def _send(channel: FrontEnd, size: int, count: int, *, streams: bool) -> float:
             stamp(view, number)
             assert call() == first + number
 
-        return latencies(trip, count)[0]
+        return latencies(trip, count)
 
 
 # --- front ends -----------------------------------------------------------------------------------

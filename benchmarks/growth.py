@@ -146,7 +146,7 @@ def _sizes(effort: Effort, cpus: tuple[int, int]) -> None:
             },
             effort.rounds,
         )
-    times = {key: median(each) for key, each in measured.items()}
+    times = {key: median([p50 for p50, _ in each]) for key, each in measured.items()}
     rows = []
     for size in sizes:
         cells = (

@@ -11,11 +11,12 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from benchmarks.apart import Apart, apart
-from benchmarks.trips import BODY, DEPTH, Measure, flooded, served
+from benchmarks.trips import BODY, Measure, ahead, flooded, served
 
 _PAGE = mmap.PAGESIZE
 _ASKED, _ANSWERED = 0, 64  # words of 8 bytes: each in a cache line of its own, and far apart
@@ -117,15 +118,7 @@ def pipe() -> Iterator[Measure]:
 def pipe_in_flight() -> Iterator[Callable[[int], float]]:
     """The same, `DEPTH` messages ahead."""
     with _pipe() as (ours, server):
-
-        def flood(count: int) -> None:
-            for sent in range(count + DEPTH):
-                if sent >= DEPTH:
-                    ours.recv_bytes()
-                if sent < count:
-                    ours.send_bytes(BODY)
-
-        yield flooded(flood, server)
+        yield flooded(ahead(partial(ours.send_bytes, BODY), ours.recv_bytes), server)
 
 
 @contextmanager

@@ -61,6 +61,19 @@ def served(server: Apart, trip: Callable[[], object]) -> Measure:
     return measure
 
 
+def ahead(send: Callable[[], object], receive: Callable[[], object]) -> Callable[[int], None]:
+    """Sends so many, and receives as many, `DEPTH` of them on their way."""
+
+    def flood(count: int) -> None:
+        for sent in range(count + DEPTH):
+            if sent >= DEPTH:
+                receive()
+            if sent < count:
+                send()
+
+    return flood
+
+
 def flooded(flood: Callable[[int], None], server: Apart | None = None) -> Callable[[int], float]:
     """Seconds for each request, with `DEPTH` of them in flight."""
 

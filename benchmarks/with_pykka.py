@@ -10,7 +10,7 @@ from typing import Any
 
 import pykka
 
-from benchmarks.trips import BODY, DEPTH, Measure, flooded, timed
+from benchmarks.trips import BODY, Measure, ahead, flooded, timed
 
 
 class Echo(pykka.ThreadingActor):
@@ -30,17 +30,14 @@ def round_trip() -> Iterator[Measure]:
 @contextmanager
 def in_flight() -> Iterator[Callable[[int], float]]:
     """`DEPTH` asked ahead."""
+    asked: deque[pykka.Future[Any]] = deque()
     with _actor() as ref:
-
-        def flood(count: int) -> None:
-            asked: deque[pykka.Future[Any]] = deque()
-            for sent in range(count + DEPTH):
-                if sent >= DEPTH:
-                    asked.popleft().get()
-                if sent < count:
-                    asked.append(ref.ask(BODY, block=False))
-
-        yield flooded(flood)
+        yield flooded(
+            ahead(
+                lambda: asked.append(ref.ask(BODY, block=False)),
+                lambda: asked.popleft().get(),
+            )
+        )
 
 
 @contextmanager

@@ -6,12 +6,13 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import zmq
 
 from benchmarks.apart import Apart, apart
-from benchmarks.trips import BODY, DEPTH, Measure, flooded, served
+from benchmarks.trips import BODY, Measure, ahead, flooded, served
 
 
 @contextmanager
@@ -30,15 +31,7 @@ def round_trip() -> Iterator[Measure]:
 def in_flight() -> Iterator[Callable[[int], float]]:
     """The same, `DEPTH` messages ahead."""
     with _connected() as (ours, server):
-
-        def flood(count: int) -> None:
-            for sent in range(count + DEPTH):
-                if sent >= DEPTH:
-                    ours.recv()
-                if sent < count:
-                    ours.send(BODY)
-
-        yield flooded(flood, server)
+        yield flooded(ahead(partial(ours.send, BODY), ours.recv), server)
 
 
 @contextmanager

@@ -58,6 +58,7 @@ def test_a_contestant_says_how_long_it_took(name: str) -> None:
         assert _are_times(contestant.ask(TRIPS)), "it is asked once in each round"
 
 
+@pytest.mark.stress  # what iceoryx2 has in /dev/shm is open to nobody, and looks left behind
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_says_how_long_it_took(name: str) -> None:
     if find_spec(PEERS[name]) is None:
@@ -79,7 +80,8 @@ def test_an_idle_channel_has_its_cost_on_both_sides() -> None:
 @pytest.mark.parametrize("way", ["copied", "stream"])
 def test_a_request_of_any_size_is_read_in_full(way: str) -> None:
     with apart("benchmarks.growing:sizes", 1 << 16, way) as world:
-        assert _are_times([world.ask(size, 3) for size in (64, 1 << 16)])
+        for size in (64, 1 << 16):
+            assert _are_times(world.ask(size, 3))
 
 
 def test_several_front_ends_are_busy_at_once() -> None:
