@@ -47,15 +47,9 @@ def contest(
     """Measure, and print each one's p50 and p99, and its p50 beside that of those named."""
     measured = measure(title, contestants, effort, count, cpus)
     p50 = {name: median([each[0] for each in rounds]) for name, rounds in measured.items()}
-    others = [name for name in beside if name in p50]
-    rows = []
-    for name, rounds in measured.items():
-        p99 = median([each[1] for each in rounds])
-        ratios = [f"{p50[name] / p50[other]:.2f}" for other in others]
-        aims = aim_cells(contestants[name].aims, p50[name], p50)
-        rows.append([name, within(p50[name]), within(p99), *ratios, *aims])
-    head = ("", "p50", "p99", *(f"x {other}" for other in others), "aim", "met")
-    table(title, head, rows)
+    p99 = {name: median([each[1] for each in rounds]) for name, rounds in measured.items()}
+    shown = {name: [within(p50[name]), within(p99[name])] for name in p50}
+    _print(title, ["p50", "p99"], shown, contestants, p50, beside)
 
 
 def contest_of_rates(
@@ -70,13 +64,26 @@ def contest_of_rates(
     """The same of those that return the seconds of one request: how many there are in a second."""
     measured = measure(title, contestants, effort, count, cpus)
     rates = {name: 1 / median(rounds) for name, rounds in measured.items()}
-    others = [name for name in beside if name in rates]
+    shown = {name: [f"{rate / 1e3:.1f} k/s"] for name, rate in rates.items()}
+    _print(title, ["requests"], shown, contestants, rates, beside)
+
+
+def _print(
+    title: str,
+    head: list[str],
+    shown: Mapping[str, list[str]],
+    contestants: Mapping[str, Contestant],
+    figures: Mapping[str, float],
+    beside: Sequence[str],
+) -> None:
+    others = [name for name in beside if name in figures]
     rows = []
-    for name, rate in rates.items():
-        ratios = [f"{rate / rates[other]:.2f}" for other in others]
-        aims = aim_cells(contestants[name].aims, rate, rates)
-        rows.append([name, f"{rate / 1e3:.1f} k/s", *ratios, *aims])
-    table(title, ("", "requests", *(f"x {other}" for other in others), "aim", "met"), rows)
+    for name, figure in figures.items():
+        ratios = [f"{figure / figures[other]:.2f}" for other in others]
+        rows.append(
+            [name, *shown[name], *ratios, *aim_cells(contestants[name].aims, figure, figures)]
+        )
+    table(title, ("", *head, *(f"x {other}" for other in others), "aim", "met"), rows)
 
 
 def measure(

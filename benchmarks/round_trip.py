@@ -17,7 +17,7 @@ from benchmarks.trips import DEPTH
 
 TRIPS = 5000
 SPIN, COPYING = "spin (limit)", "spin, 64 B copied (limit)"
-PUBSUB, RPC = "iceoryx2", "iceoryx2, request-response"
+PUBSUB, RPC = "iceoryx2", "iceoryx2 request-response"
 EVENTFD = "eventfd (limit)"
 
 
@@ -49,7 +49,7 @@ def _polled(effort: Effort, count: int, cpus: tuple[int, int]) -> None:
         },
         effort,
         count=count,
-        beside=(PUBSUB, COPYING),
+        beside=(PUBSUB, RPC, COPYING),
         cpus=cpus,
     )
 
@@ -82,7 +82,7 @@ def _blocking(
 
 
 def _in_flight(effort: Effort, count: int, cpus: tuple[int, int] | None) -> None:
-    aims = (Aim.at_least(1.5, "iceoryx2, polled"),)
+    aims = (Aim.at_least(1.5, PUBSUB, RPC),)
     contest_of_rates(
         f"{DEPTH} requests of 64 B in flight",
         {
@@ -90,7 +90,10 @@ def _in_flight(effort: Effort, count: int, cpus: tuple[int, int] | None) -> None
                 "benchmarks.ours:in_flight", aims=aims, options={"polls": True}
             ),
             "channel": Contestant("benchmarks.ours:in_flight", aims=aims),
-            "iceoryx2, polled": Contestant("benchmarks.with_iceoryx2:in_flight", needs="iceoryx2"),
+            PUBSUB: Contestant("benchmarks.with_iceoryx2:in_flight", needs="iceoryx2"),
+            RPC: Contestant(
+                "benchmarks.with_iceoryx2:request_response_in_flight", needs="iceoryx2"
+            ),
             "multiprocessing.Pipe": Contestant("benchmarks.raw:pipe_in_flight"),
             "pyzmq": Contestant("benchmarks.with_zmq:in_flight", needs="zmq"),
             "xoscar": Contestant("benchmarks.with_xoscar:in_flight", needs="xoscar"),
@@ -98,6 +101,6 @@ def _in_flight(effort: Effort, count: int, cpus: tuple[int, int] | None) -> None
         },
         effort,
         count=count,
-        beside=("iceoryx2, polled",),
+        beside=(PUBSUB, RPC),
         cpus=cpus,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import iceoryx2 as iox2
 
 from benchmarks.apart import apart
-from benchmarks.trips import BODY, DEPTH, Measure, flooded, served
+from benchmarks.trips import BODY, DEPTH, Measure, ahead, flooded, served
 
 Serve = Callable[[int], None]
 Take = Callable[[], Any]
@@ -36,18 +37,17 @@ def request_response() -> Iterator[Measure]:
     """Polled."""
     with _served("request_response_server") as (node, server):
         client = _request_response(node).client_builder().create()
+        yield served(server, lambda: _receive(_request(client)))
 
-        def trip() -> None:
-            request = client.loan_uninit()
-            ctypes.memmove(request.payload_ptr, BODY, _SIZE)
-            pending = request.assume_init().send()
-            while (response := pending.receive()) is None:
-                pass
-            ctypes.string_at(response.payload_ptr, _SIZE)
-            response.delete()
-            pending.delete()
 
-        yield served(server, trip)
+@contextmanager
+def request_response_in_flight() -> Iterator[Callable[[int], float]]:
+    """Polled, with `DEPTH` requests ahead."""
+    with _served("request_response_server") as (node, server):
+        client = _request_response(node).client_builder().create()
+        asked: deque[Any] = deque()
+        flood = ahead(lambda: asked.append(_request(client)), lambda: _receive(asked.popleft()))
+        yield flooded(flood, server)
 
 
 @contextmanager
@@ -229,7 +229,22 @@ def _node(folder: str) -> Any:
 
 def _request_response(node: Any) -> Any:
     builder = node.service_builder(iox2.ServiceName.new("round trip"))
-    return builder.request_response(Body, Body).open_or_create()
+    service = builder.request_response(Body, Body).max_active_requests_per_client(DEPTH)
+    return service.open_or_create()
+
+
+def _request(client: Any) -> Any:
+    request = client.loan_uninit()
+    ctypes.memmove(request.payload_ptr, BODY, _SIZE)
+    return request.assume_init().send()
+
+
+def _receive(pending: Any) -> None:
+    while (response := pending.receive()) is None:
+        pass
+    ctypes.string_at(response.payload_ptr, _SIZE)
+    response.delete()
+    pending.delete()
 
 
 def _service(node: Any, name: str, kind: Any) -> Any:

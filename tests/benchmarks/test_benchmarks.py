@@ -37,6 +37,7 @@ PEERS = {
     "with_iceoryx2:request_response": "iceoryx2",
     "with_iceoryx2:with_events": "iceoryx2",
     "with_iceoryx2:in_flight": "iceoryx2",
+    "with_iceoryx2:request_response_in_flight": "iceoryx2",
     "with_xoscar:round_trip": "xoscar",
     "with_xoscar:in_flight": "xoscar",
     "with_zmq:round_trip": "zmq",
