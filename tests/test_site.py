@@ -1,4 +1,4 @@
-"""The site of docs/: it has every public name, and draws what the code says. `make docs` builds it."""
+"""The site of docs/, which `make docs` builds: it has every public name, and draws what is true."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_drawing_has_each_state_and_each_arrow_of_its_table(diagram: str) -> N
 
 @pytest.mark.parametrize("text", ["flowchart LR\n", "stateDiagram-v2\nnote right of x\n"])
 def test_a_diagram_of_another_kind_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no state diagram|what is"):
+    with pytest.raises(ValueError, match=r"no state diagram|what is"):
         states.svg(text)
 
 
