@@ -48,14 +48,14 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULT
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OPTION = re.compile(r"(?<![-\w])--?[a-z][-a-z]*")
-OURS = re.compile(r"\s*(?:python3? -m (examples\.[a-z]+)(?!\.)|(xenidc)(?= |$))(.*)")
+OURS = re.compile(r"\s*(?:python3? -m (examples\.[a-z]+)(?![.\w])|(xenidc)(?= |$))(.*)")
 EXAMPLES = ("block", "usb", "pci", "framebuffer")
 NAMED = re.compile(r"# (\w+\.py)\n")
 RUNNERS = {
     "python": [sys.executable, "-W", "error"],
     # The plugin of machines is loaded however it is installed.
     "pytest": [
-        *(sys.executable, "-W", "error", "-m", "pytest", "-q"),
+        *(sys.executable, "-W", "error", "-m", "pytest"),
         *("-p", "no:xenidc-machines", "-p", "xenidc.pytest_plugin"),
     ],
     "xenidc": [sys.executable, "-W", "error", "-m", "xenidc"],
@@ -124,7 +124,8 @@ def perform(step: Step, folder: Path) -> None:
     done = subprocess.run(
         [*RUNNERS[step.words[0]], *step.words[1:]],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # Of control sockets each worker has a folder of its own, with a path that is short enough.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(folder.parent)},
         capture_output=True,
         text=True,
         check=False,
@@ -160,6 +161,13 @@ def test_there_are_eight_failure_tests_in_the_cookbook() -> None:
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_make_target_that_is_named_exists(name: str) -> None:
     assert set(re.findall(r"\bmake ([a-z]+)\b", code(TEXTS[name]))) <= TARGETS
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_module_that_is_to_be_run_exists(name: str) -> None:
+    for module in re.findall(r"python3? -m (examples[\w.]*)", code(TEXTS[name])):
+        base = ROOT / module.replace(".", "/")
+        assert (base / "__main__.py").exists() or base.with_suffix(".py").exists(), module
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
