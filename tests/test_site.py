@@ -60,3 +60,4 @@ def test_the_help_of_each_command_is_there(monkeypatch: pytest.MonkeyPatch) -> N
     assert text.count("\n```text\nUsage: ") + text.count("\n```text\nusage: ") == text.count("## ")
     assert "## xenidc block serve" in text
     assert max(map(len, text.splitlines())) <= made.WIDTH
+    assert text.replace("\n", "").isprintable()
