@@ -16,7 +16,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["made/*.md"]  # they are included
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["colon_fence", "deflist"]
 
 default_role = "py:obj"  # `Name` in a docstring
 autodoc_member_order = "bysource"
