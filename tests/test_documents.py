@@ -5,8 +5,8 @@ All of them are read the same way: README.md, the texts beside the code, and eve
 1. A ```python block that begins with an import, or with its file's name (``# name.py``), begins a
    program; any other goes on with the one before. A page's programs are in one folder of their own,
    with a small image called disk.img, and run in their order.
-2. A ```console command that names one of them is how it is run, and what follows is what it
-   prints (``...``: whatever). One that no command names is run by itself, a test by pytest.
+2. A ```console command that names one of them is run there, and what follows is what it prints
+   (``...``: whatever). A program that no command follows is run by itself, a test by pytest.
 3. Of all other commands of ours, in ```console and ```sh blocks and in `inline code`, the names,
    options and files are looked for.
 """
@@ -46,7 +46,7 @@ DOCUMENTS = [*BESIDE, *PAGES]
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(.*)\n((?s:.*?))^```$", re.MULTILINE)
 OPTION = re.compile(r"(?<![-\w])--?[a-z][-a-z]*")
 OURS = re.compile(r"\s*(?:python3? -m (examples\.[a-z]+)(?![.\w])|(xenidc)(?= |$))(.*)")
 EXAMPLES = ("block", "usb", "pci", "framebuffer")
@@ -79,6 +79,7 @@ def steps(text: str) -> list[Step]:
     """How a document's programs are run."""
     found: list[Step] = []
     file, source, asked = "", "", True
+    known: set[str] = set()
 
     def by_itself() -> None:
         if not asked:
@@ -92,12 +93,13 @@ def steps(text: str) -> list[Step]:
                 by_itself()
                 file = named[1] if named else f"snippet{len(found)}.py"
                 source = body
+                known.add(file)
             else:
                 source += f"\n\n{body}"
             asked = False
         elif language == "console":
             for words, printed in commands(body):
-                if file in words and words[0] in RUNNERS:
+                if known.intersection(words) and words[0] in RUNNERS:
                     found.append(Step(file, source, words, printed))
                     asked = True
     by_itself()
@@ -236,11 +238,14 @@ def test_a_wrong_command_is_found(line: str, lost: str, capsys: pytest.CaptureFi
 
 def test_the_steps_of_a_document() -> None:
     text = (
-        "```python\nimport a\n```\n```python\nb()\n```\n```python\n# c.py\nimport c\n```\n"
+        "```{include} x\n```\n```python\nimport a\n```\n```python\nb()\n```\n"
+        "```python\n# c.py\nimport c\n```\n"
         "```console\n$ python c.py --fast  # soon\n1 ...\n```\n```python\ndef test_d(): pass\n```\n"
+        "```python\n# e.py\n```\n```console\n$ pytest c.py\n```\n"
     )
     assert steps(text) == [
         Step("snippet0.py", "import a\n\n\nb()\n", ["python", "snippet0.py"]),
         Step("c.py", "# c.py\nimport c\n", ["python", "c.py", "--fast"], "1 ...\n"),
         Step("c.py", "# c.py\nimport c\n\n\ndef test_d(): pass\n", ["pytest", "c.py"]),
+        Step("e.py", "# e.py\n", ["pytest", "c.py"]),
     ]
