@@ -41,6 +41,7 @@ A topology is a Python file of a few lines:
   topology = Topology("first")
   topology.domain("disk", "examples.block.disk:Disk", "disk.img")
   topology.channel("disk")
+
 \b
 Try:
   xenidc check FILE                  say what is wrong with it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,19 @@ def test_a_file_with_its_own_driver_runs_in_every_placement(tmp_path: Path) -> N
         with running(topology, placement, spares=0) as live:
             live.work()
             assert live.channels["own"].statistics().requests == 5
+
+
+def test_a_file_and_its_domains_find_the_modules_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    driver, rest = FILE.split("\n\n\ndef work", 1)
+    (tmp_path / "beside_it.py").write_text(driver)
+    path = tmp_path / "own.py"
+    path.write_text(f"from xenidc import Topology\nfrom beside_it import Own\n\ndef work{rest}")
+    with running(load_topology(path), "process", spares=0) as live:
+        live.work()
+        assert live.channels["own"].statistics().requests == 3
 
 
 @pytest.mark.parametrize(
