@@ -10,6 +10,7 @@ from transport.journal import OnLoss, Reached
 if TYPE_CHECKING:
     from actors import Lock
     from transport.buffers import LocalBuffer
+    from transport.observing import History
     from transport.stream import Stream
 
 
@@ -32,11 +33,13 @@ class Completion:
         "done",
         "doubtful",
         "error",
+        "history",
         "number",
         "on_loss",
         "reached",
         "result",
         "stream",
+        "submitted",
         "token",
         "waiter",
         "where",
@@ -63,6 +66,8 @@ class Completion:
         self.waiter = waiter  # locked while its `call` waits; None for others
         self.callback = callback
         self.number = 0
+        self.submitted = 0.0  # when the channel took it
+        self.history: History | None = None  # None: nobody observes it
         self.reached = Reached.QUEUED
         self.cancelled = False
         self.doubtful = False  # a back end was lost with it, which may have done it
@@ -73,6 +78,15 @@ class Completion:
     def has_ended(self) -> bool:
         """The same, to be called."""
         return self.done
+
+    @property
+    def size(self) -> int:
+        """Bytes in its buffers, or what its data phases have moved so far."""
+        if self.stream is not None:
+            return self.stream.sent + self.stream.received
+        if len(self.where) == 1:
+            return sum(self.where[0][1::2])
+        return self.where[1] if self.where else 0
 
     @property
     def buffer(self) -> LocalBuffer | None:
