@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -68,14 +70,37 @@ class Client:
         Raises:
             ControlError: the machine has refused it, or has ended.
         """
-        try:
+        with suppress(OSError):  # then there is no answer either
             self._socket.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")
-            line = self._lines.readline()
-        except OSError as error:
-            raise ControlError(f"the machine at {self._path} has ended") from error
-        if not line.endswith(b"\n"):
-            raise ControlError(f"the machine at {self._path} has ended")
-        answer = json.loads(line)
+        answer = self._next()
+        if answer is None:
+            raise ControlError(self._ended)
         if "error" in answer:
             raise ControlError(answer["error"])
         return answer["ok"]
+
+    def stream(self, do: str, **fields: str) -> Iterator[dict[str, Any]]:
+        """One request that is answered again and again (streams.py), until the connection ends.
+
+        The last item is ``{"end": text}``, which says why.
+
+        Raises:
+            ControlError: the machine has refused it, or has ended before it began.
+        """
+        self.ask(do, **fields)
+        while (line := self._next()) is not None and "item" in line:
+            yield line["item"]
+        yield {"end": self._ended} if line is None else line
+
+    @property
+    def _ended(self) -> str:
+        return f"the machine at {self._path} has ended"
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next line; None: there is none."""
+        try:
+            line = self._lines.readline()
+        except OSError:
+            return None
+        found: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
+        return found

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -259,6 +259,70 @@ def log(machine: str | None, domain: str, *, as_json: bool) -> int:
     with Client(socket_of(machine)) as client:
         lines = client.ask("log", domain=domain)
     _print(lines, lines, as_json=as_json)
+    return GOOD
+
+
+def trace(
+    machine: str | None,
+    channel: str,
+    operation: str,
+    outcomes: Sequence[str],
+    slower: float | None,
+    count: int | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Print each request of a channel that ends from now on."""
+
+    def show_one(item: dict[str, Any]) -> bool:
+        if "lost" in item:
+            _print(item, [f"... {item['lost']} requests lost: not read in time"], as_json=as_json)
+            return False
+        _print(item, show.request(item), as_json=as_json)
+        return True
+
+    fields = {
+        "channel": channel,
+        "operation": operation,
+        "outcome": ",".join(outcomes),
+        "slower": "" if slower is None else str(slower),
+    }
+    return _follow(machine, "trace", fields, show_one, count)
+
+
+def watch(
+    machine: str | None, path: str, since: int | None, count: int | None, *, as_json: bool
+) -> int:
+    """Print each change at and below a node of the store of a running machine."""
+
+    def show_one(item: dict[str, Any]) -> bool:
+        _print(item, [show.change(item)], as_json=as_json)
+        return "missed" not in item
+
+    fields = {"path": path, "since": "" if since is None else str(since)}
+    return _follow(machine, "store-watch", fields, show_one, count)
+
+
+def _follow(
+    machine: str | None,
+    do: str,
+    fields: dict[str, str],
+    show_one: Callable[[dict[str, Any]], bool],
+    count: int | None,
+) -> int:
+    """Show what comes, until so many have been shown, Ctrl-C, or the end of what is followed."""
+    shown = 0
+    try:
+        with Client(socket_of(machine)) as client:
+            for item in client.stream(do, **fields):
+                if "end" in item:
+                    print(f"xenidc: {item['end']}", file=sys.stderr)
+                    return GOOD
+                shown += show_one(item)
+                if shown == count:
+                    return GOOD
+    except KeyboardInterrupt:
+        pass
     return GOOD
 
 

@@ -7,13 +7,14 @@ do all of it: it is its owner's alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from actors import picture
+from actors import Ref, picture
 from hypervisor import DomainInfo
 from xenidc.errors import ControlError
 from xenidc.running import Running
+from xenidc.streams import STREAMS, Source
 
 
 def answer(running: Running, request: Any) -> Any:
@@ -23,20 +24,40 @@ def answer(running: Running, request: Any) -> Any:
         ControlError: there is no such request, or it has other fields.
         HypervisorError, StoreError: the machine has refused it.
     """
+    function, fields = _found(request, REQUESTS)
+    return function(running, **fields)
+
+
+def stream(running: Running, request: Any, wake: Ref) -> Source | None:
+    """What a request begins that is answered again and again; None: it is none of those.
+
+    ``wake``: the actor that is told when there is something to take.
+
+    Raises:
+        As `answer`.
+    """
+    if not isinstance(request, dict) or request.get("do") not in STREAMS:
+        return None
+    function, fields = _found(request, STREAMS)
+    made: Source = function(running, wake, **fields)
+    return made
+
+
+def _found(
+    request: Any, table: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]]
+) -> tuple[Callable[..., Any], dict[str, str]]:
+    """What a table has for a request, and the request's own fields."""
     if not isinstance(request, dict) or not isinstance(request.get("do"), str):
         raise ControlError('a request is an object with "do"')
-    fields = {name: value for name, value in request.items() if name != "do"}
-    try:
-        name, wanted = request["do"], REQUESTS[request["do"]]
-    except KeyError:
-        known = ", ".join(sorted(REQUESTS))
-        raise ControlError(
-            f"there is no request {request['do']!r:.80}; there are {known}"
-        ) from None
-    function, needed = wanted
+    name = request["do"]
+    fields = {field: value for field, value in request.items() if field != "do"}
+    if name not in table:
+        known = ", ".join(sorted({**REQUESTS, **STREAMS}))
+        raise ControlError(f"there is no request {name!r:.80}; there are {known}")
+    function, needed = table[name]
     if set(fields) != set(needed) or not all(isinstance(fields[each], str) for each in needed):
         raise ControlError(f"request {name!r} has the fields {', '.join(needed) or 'do'} (texts)")
-    return function(running, **fields)
+    return function, fields
 
 
 def _tree(running: Running) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -45,6 +47,60 @@ def top(now: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def request(item: dict[str, Any]) -> list[str]:
+    """A request that has ended, with its data phases."""
+    took, submitted = item["seconds"], item["submitted"]
+    words = [
+        f"{item['operation']:<16}",
+        f"{span(took):>8}",
+        f"{item['outcome']:<9}",
+        f"{size(item['bytes']):>9}",
+        f"epoch {item['epoch']}",
+        *([f"attempt {item['attempts']}"] if item["attempts"] > 1 else []),
+        *([item["error"]] if item["error"] else []),
+    ]
+    moments = [] if item["pushed"] is None else [f"pushed +{span(item['pushed'] - submitted)}"]
+    moments += [
+        f"{phase['direction']} {size(phase['bytes'])} +{span(phase['time'] - submitted)}"
+        for phase in item["phases"]
+    ]
+    if item["phases_left_out"]:
+        moments.append(f"and {item['phases_left_out']} phases")
+    clock = time.strftime("%H:%M:%S", time.localtime(item["time"]))
+    lines = [f"{clock}.{int(item['time'] % 1 * 1000):03} " + "  ".join(words)]
+    return [*lines, *(["             " + ", ".join(moments)] if item["phases"] else [])]
+
+
+def change(item: dict[str, Any]) -> str:
+    """A change of the store."""
+    if "missed" in item:
+        return f"{item['revision']:>8}  the log does not reach back: what there is, {_nodes(item)}"
+    if item["value"] is None:
+        return f"{item['revision']:>8}  {item['path']} removed"
+    same = "" if item.get("old") != item["value"] else "  (its permissions)"
+    return f"{item['revision']:>8}  {item['path']} = {json.dumps(item['value'])}{same}"
+
+
+def _nodes(item: dict[str, Any]) -> str:
+    return _count(item["nodes"], "node")
+
+
+def span(seconds: float) -> str:
+    """A time, in the unit that suits it."""
+    for unit, least in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= least:
+            return f"{seconds / least:.3g} {unit}" if seconds < 1000 else f"{seconds:.0f} s"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def size(count: float) -> str:
+    """A number of bytes, in the unit that suits it."""
+    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if count >= 1 << power:
+            return f"{count / (1 << power):.3g} {unit}"
+    return f"{count:.0f} B"
 
 
 def _count(number: int, what: str) -> str:
