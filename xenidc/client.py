@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from xenidc.control import control_directory
-from xenidc.errors import ControlError
+from xenidc.errors import ControlError, MachineEnded
 
 
 def socket_of(machine: str | None) -> str:
@@ -68,13 +68,14 @@ class Client:
         """One request, and its answer (requests.py).
 
         Raises:
-            ControlError: the machine has refused it, or has ended.
+            MachineEnded: there is no answer.
+            ControlError: the machine has refused it.
         """
         with suppress(OSError):  # then there is no answer either
             self._socket.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")
         answer = self._next()
         if answer is None:
-            raise ControlError(self._ended)
+            raise MachineEnded(self._ended)
         if "error" in answer:
             raise ControlError(answer["error"])
         return answer["ok"]

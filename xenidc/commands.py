@@ -31,11 +31,13 @@ from xenidc import show, trial
 from xenidc.check import check as check_topology
 from xenidc.client import Client, socket_of
 from xenidc.control import ControlSocket, control_directory
-from xenidc.errors import ControlError, FaceError, TopologyError
+from xenidc.errors import ControlError, FaceError, MachineEnded, TopologyError
+from xenidc.figures import figures
 from xenidc.live import Drawn, Lines, can_draw
 from xenidc.load import load_topology
 from xenidc.picture import dot, mermaid
 from xenidc.running import running
+from xenidc.screen import interactive
 from xenidc.svg import svg
 from xenidc.topology import Topology
 
@@ -228,23 +230,32 @@ def tree(machine: str | None, *, as_json: bool, actors: bool) -> int:
 
 
 def top(machine: str | None, every: float, count: int | None, *, as_json: bool) -> int:
-    """Show what the channels of a running machine do, again and again."""
+    """Show what the channels of a running machine do, again and again; on a terminal with keys."""
     with Client(socket_of(machine)) as client:
-        before: dict[str, Any] | None = None
-        shown = 0
+        client.ask("top")  # it is there
         try:
-            while True:
-                now = client.ask("top")
-                if not as_json and sys.stdout.isatty():
-                    sys.stdout.write("\033[H\033[2J")
-                _print(now, show.top(now, before), as_json=as_json)
-                shown += 1
-                if shown == count:
-                    return GOOD
-                before = now
-                time.sleep(every)
+            if not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+                interactive(client, every, count)
+            else:
+                _repeat(client, every, count, as_json=as_json)
+        except MachineEnded as error:
+            print(f"xenidc: {error}", file=sys.stderr)
         except KeyboardInterrupt:
-            return GOOD
+            pass
+    return GOOD
+
+
+def _repeat(client: Client, every: float, count: int | None, *, as_json: bool) -> None:
+    before: dict[str, Any] | None = None
+    shown = 0
+    while True:
+        now = client.ask("top")
+        rows = figures(now, before)
+        _print({"now": now["now"], "channels": rows}, show.top(rows), as_json=as_json)
+        before, shown = now, shown + 1
+        if shown == count:
+            return
+        time.sleep(every)
 
 
 def act(machine: str | None, do: str, domain: str) -> int:
