@@ -14,7 +14,7 @@ from xenidc import show
 from xenidc.figures import Row
 
 SORTS = ("channel", "per_second", "bytes_per_second", "p99", "in_flight", "restarts")
-HELP = "up/down choose, s sort, p pause or go on, k kill, r restart, q end"
+HELP = "up, down: choose   s: sort   p: pause or unpause   k: kill   r: restart   q: end"
 
 
 class Do(NamedTuple):
@@ -32,11 +32,11 @@ class Board:
     """Give it rows, keys, and what came of what it asked for; it says what is to be shown.
 
     Attributes:
-        said: the last line: a question, or what came of the last `Do`.
+        said: a question, or what came of the last `Do`.
     """
 
     def __init__(self) -> None:
-        self.said = HELP
+        self.said = ""
         self._rows: list[Row] = []
         self._sort = 0
         self._chosen: str | None = None  # a channel
@@ -61,8 +61,8 @@ class Board:
     def press(self, key: str) -> Do | End | None:
         """What is to be done; None: show it again."""
         doomed, self._doomed = self._doomed, None
+        self.said = ""
         if doomed is not None:
-            self.said = HELP
             return Do("kill", doomed) if key == "y" else None
         return self._keys[key]() if key in self._keys else None
 
@@ -73,7 +73,7 @@ class Board:
             f"{'>' if row['channel'] == self._chosen else ' '} {line}"
             for row, line in zip(self._rows, lines, strict=True)
         ]
-        return [f"  {head}", *marked, "", f"by {SORTS[self._sort]}. {self.said}"]
+        return [f"  {head}", *marked, "", f"by {SORTS[self._sort]}.  {self.said}".rstrip(), HELP]
 
     def _order(self, row: Row) -> tuple[Any, ...]:
         name = SORTS[self._sort]

@@ -159,6 +159,19 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Para
                 type=click.Path(),
                 help="Where to make the control socket; in a folder of your own unless given.",
             ),
+            click.Option(
+                ["--metrics"],
+                metavar="HOST:PORT",
+                help="Serve metrics to Prometheus there (port 0: a free one). Needs the extra "
+                "`metrics`; whoever reaches it may read it.",
+            ),
+            click.Option(
+                ["--spans"],
+                is_flag=True,
+                help="Make each request of a channel a span of OpenTelemetry, by the tracer "
+                "provider that is set (`opentelemetry-instrument xenidc run`). Needs the extra "
+                "`otel`.",
+            ),
             click.Option(["--stay"], is_flag=True, help="Go on when the workloads have ended."),
         ],
     ),
@@ -332,7 +345,7 @@ def group() -> click.Group:
             into.add_command(
                 click.Command(
                     name,
-                    callback=callback,
+                    callback=_piped(callback),
                     help=text,
                     params=parameters(),
                     context_settings=_PLAIN,
@@ -352,6 +365,21 @@ def group() -> click.Group:
     return made
 
 
+def _piped(callback: Callable[..., int]) -> Callable[..., int]:
+    """Who reads what it prints may have enough: that ends it, and is no failure."""
+
+    def run(**arguments: Any) -> int:
+        try:
+            return callback(**arguments)
+        except BrokenPipeError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, sys.stdout.fileno())
+            os.close(nothing)
+            return commands.GOOD
+
+    return run
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit code."""
     logging.getLogger("actors").addHandler(logging.NullHandler())  # it is shown by other means
@@ -362,9 +390,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return commands.GOOD
     except click.Abort:
         return commands.INTERRUPTED
-    except BrokenPipeError:  # who reads has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return commands.GOOD
     except click.ClickException as error:
         return _error(error.format_message(), commands.WRONG)
     except WorkloadFailed as error:

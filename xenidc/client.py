@@ -61,6 +61,10 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Idempotent."""
         self._lines.close()
         self._socket.close()
 
@@ -89,6 +93,10 @@ class Client:
             ControlError: the machine has refused it, or has ended before it began.
         """
         self.ask(do, **fields)
+        yield from self.items()
+
+    def items(self) -> Iterator[dict[str, Any]]:
+        """What follows such a request."""
         while (line := self._next()) is not None and "item" in line:
             yield line["item"]
         yield {"end": self._ended} if line is None else line

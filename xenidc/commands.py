@@ -32,6 +32,7 @@ from xenidc.check import check as check_topology
 from xenidc.client import Client, socket_of
 from xenidc.control import ControlSocket, control_directory
 from xenidc.errors import ControlError, FaceError, MachineEnded, TopologyError
+from xenidc.extras import record_spans, serve_metrics
 from xenidc.figures import figures
 from xenidc.live import Drawn, Lines, can_draw
 from xenidc.load import load_topology
@@ -87,10 +88,19 @@ def _svg(topology: Topology) -> str:
 
 
 def run(
-    topology: str, values: dict[str, str], placement: str, control: str | None, *, stay: bool
+    topology: str,
+    values: dict[str, str],
+    placement: str,
+    control: str | None,
+    metrics: str | None,
+    *,
+    spans: bool,
+    stay: bool,
 ) -> int:
     """Run a topology: to the end of its workloads, or until Ctrl-C."""
     made = load_topology(topology, values)
+    if metrics is not None and placement == "simulated":
+        raise FaceError("a simulated machine serves no metrics: it has no outside")
     with contextlib.ExitStack() as stack:
         interrupted = stack.enter_context(_signals())
         try:
@@ -100,6 +110,11 @@ def run(
                 path = control or os.path.join(control_directory(), f"{made.name}.sock")
                 system.start(ControlSocket, live, path, name="control")
                 print(f"control socket: {path}", file=sys.stderr, flush=True)
+                if metrics is not None:
+                    url = serve_metrics(live.machine, live.channels, metrics)
+                    print(f"metrics: {url}", file=sys.stderr, flush=True)
+            if spans:
+                record_spans(live.machine, live.channels)
             if can_draw(sys.stderr):
                 live.machine.hear_domains(system.start(Drawn, live, name="live"))
             live.work()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import sys
 import termios
 import time
@@ -14,7 +15,7 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from xenidc.board import HELP, Board, Do, End
+from xenidc.board import Board, Do, End
 from xenidc.client import Client
 from xenidc.errors import ControlError
 from xenidc.figures import figures
@@ -58,7 +59,7 @@ def _do(client: Client, board: Board, wanted: Do) -> None:
     except ControlError as error:
         board.said = str(error)
     else:
-        board.said = f"{wanted.what} {wanted.domain}: done. {HELP}"
+        board.said = f"{wanted.what} {wanted.domain}: done"
 
 
 def _is_ready(source: int, seconds: float) -> bool:
@@ -66,7 +67,7 @@ def _is_ready(source: int, seconds: float) -> bool:
 
 
 def _draw(board: Board) -> None:
-    width, height = os.get_terminal_size(sys.stdout.fileno())
+    width, height = shutil.get_terminal_size()
     lines = [line[:width] for line in board.lines()][: height - 1]
     sys.stdout.write("\033[H" + "".join(f"{line}\033[K\n" for line in lines) + "\033[J")
     sys.stdout.flush()
