@@ -128,7 +128,7 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Para
             "Say what is wrong with TOPOLOGY, each problem on a line with its place in the file. "
             "Nothing is started."
         ),
-        lambda: [*_topology(), _placement()],
+        lambda: [*_topology(), _placement(), _json()],
     ),
     "graph": (
         commands.graph,

@@ -19,7 +19,6 @@ from prometheus_client.core import (
     StateSetMetricFamily,
 )
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from hypervisor import DomainInfo, Machine
 from transport import FrontEnd, Latency, Statistics
@@ -127,4 +126,7 @@ def _buckets(latency: Latency) -> list[tuple[str, float]]:
         (bound, sum(count for upper, count in latency.counts.items() if upper <= bound))
         for bound in BOUNDS
     ]
-    return [(floatToGoString(bound), count) for bound, count in [*found, (math.inf, latency.count)]]
+    return [
+        ("+Inf" if math.isinf(bound) else repr(bound), count)
+        for bound, count in [*found, (math.inf, latency.count)]
+    ]

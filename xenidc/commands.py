@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,15 +46,22 @@ from xenidc.topology import Topology
 GOOD, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
-def check(topology: str, values: dict[str, str], placement: str) -> int:
+def check(topology: str, values: dict[str, str], placement: str, *, as_json: bool) -> int:
     """Say what is wrong with a topology, each problem on a line; nothing is started."""
     try:
         made = load_topology(topology, values)
         check_topology(made, placement)
     except TopologyError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
+        if as_json:
+            problems = [(each.place, each.text) for each in error.problems]
+            print(json.dumps([{**asdict(place), "text": text} for place, text in problems]))
+        else:
+            for problem in error.problems:
+                print(problem, file=sys.stderr)
         return WRONG
+    if as_json:
+        print("[]")
+        return GOOD
     counts = [
         f"{len(made.domains)} domains",
         f"{len(made.groups)} groups",
@@ -237,10 +245,11 @@ def tree(machine: str | None, *, as_json: bool, actors: bool) -> int:
     """Show the supervision tree of a running machine."""
     with Client(socket_of(machine)) as client:
         if actors:
-            print(client.ask("actors"))
-            return GOOD
-        rows = client.ask("tree")
-    _print(rows, show.tree(rows), as_json=as_json)
+            found = client.ask("actor-rows" if as_json else "actors")
+            _print(found, [found], as_json=as_json)
+        else:
+            rows = client.ask("tree")
+            _print(rows, show.tree(rows), as_json=as_json)
     return GOOD
 
 

@@ -8,9 +8,10 @@ do all of it: it is its owner's alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from actors import Ref, picture
+from actors import Ref, actor_rows, picture
 from hypervisor import DomainInfo
 from transport import FrontEnd
 from xenidc.errors import ControlError
@@ -109,6 +110,14 @@ def _use(front: FrontEndNode) -> dict[str, Any]:
     return {"device": front.device, "state": front.state, "epoch": front.epoch}
 
 
+def _actors(running: Running) -> list[dict[str, Any]]:
+    """Every actor, a parent before its children."""
+    return [
+        {"depth": depth, **asdict(of), "description": words}
+        for depth, of, words in actor_rows(running.machine.system)
+    ]
+
+
 def _top(running: Running) -> dict[str, Any]:
     """Counters of each channel, and the machine's clock, so that who asks twice has rates."""
     machine, topology = running.machine, running.topology
@@ -201,6 +210,7 @@ FIGURES = (
 REQUESTS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "tree": (_tree, ()),
     "actors": (lambda running: picture(running.machine.system), ()),
+    "actor-rows": (_actors, ()),
     "top": (_top, ()),
     "kill": (_do("kill"), ("domain",)),
     "pause": (_do("pause"), ("domain",)),
