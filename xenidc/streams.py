@@ -76,7 +76,7 @@ class Requests(Source):
         self._wanted = wanted
         self._wake = wake
         self._lock = threading.Lock()
-        self._items: deque[Item] = deque()
+        self._waiting: deque[RequestRecord | Item] = deque()
         self._lost = 0
         self._told = False
         self._now = now
@@ -84,12 +84,17 @@ class Requests(Source):
 
     def take(self) -> list[Item]:
         with self._lock:
-            items = [self._items.popleft() for _ in range(min(_BATCH, len(self._items)))]
-            if not self._items and self._lost:
-                items.append({"lost": self._lost})
+            count = min(_BATCH, len(self._waiting))
+            taken = [self._waiting.popleft() for _ in range(count)]
+            if not self._waiting and self._lost:
+                taken.append({"lost": self._lost})
                 self._lost = 0
-            self._told = bool(items)  # who is given something asks again
-        return items
+            self._told = bool(taken)  # who is given something asks again
+        name, now = self._name, self._now()
+        return [
+            request_item(name, each, now) if isinstance(each, RequestRecord) else each
+            for each in taken
+        ]
 
     def close(self) -> None:
         self._ignore()
@@ -101,20 +106,20 @@ class Requests(Source):
         with self._lock:
             if record is None:
                 self._put({"end": f"channel {self._name!r} has ended"})
-            elif len(self._items) >= LIMIT:
+            elif len(self._waiting) >= LIMIT:
                 self._lost += 1
             else:
-                self._put(request_item(self._name, record, self._now()))
+                self._put(record)
             told, self._told = self._told, True
         if not told:
             with suppress(ActorError):  # it ends just now
                 self._wake.tell(News(), control=True)
 
-    def _put(self, item: Item) -> None:
+    def _put(self, item: RequestRecord | Item) -> None:
         if self._lost:
-            self._items.append({"lost": self._lost})
+            self._waiting.append({"lost": self._lost})
             self._lost = 0
-        self._items.append(item)
+        self._waiting.append(item)
 
 
 class StoreChanges(Source):
@@ -145,7 +150,7 @@ class StoreChanges(Source):
 
 
 def request_item(channel: str, record: RequestRecord, now: float) -> Item:
-    """A request that has ended, as a line says it. ``now``: the clock that it was recorded by."""
+    """A request that has ended, as a line says it. ``now``: by the clock of its times."""
     return {
         "channel": channel,
         "device": record.device,

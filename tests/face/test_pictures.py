@@ -79,5 +79,6 @@ def test_graphviz_understands_its_language(topology: Topology) -> None:
 def test_the_language_of_graphviz_has_each_edge(topology: Topology) -> None:
     text = dot(topology)
     assert text.count("->") == 5
-    assert '"d_c" -> "d_a-b" [style=dashed];' in text
+    assert '"d_a-b" -> "d_disk" [style=dashed];' in text
+    assert '"d_c" -> "d_a-b" [style=solid];' in text
     assert 'subgraph "cluster_g_stack"' in text
