@@ -383,4 +383,6 @@ def example(name: str, arguments: Sequence[str]) -> int:
 
 
 def _print(value: Any, lines: Sequence[str], *, as_json: bool) -> None:
-    print(json.dumps(value) if as_json else "\n".join(lines), flush=True)
+    text = json.dumps(value) if as_json else "\n".join(lines)
+    if as_json or lines:
+        print(text, flush=True)
