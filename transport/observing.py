@@ -66,8 +66,8 @@ class RequestRecord:
         phases: its data phases, as far as they are known: see the module's text.
         left_out: how many more there were than are kept.
         ended: when its answer, or the error that took its place, was there.
-        epoch: the connection by which it went last; 0: none.
-        attempts: to how many back ends it was given.
+        epoch: the connection in which it was shown last; 0: in none.
+        attempts: to how many back ends it was shown.
         outcome: one of `OUTCOMES`.
         error: what went wrong, None if nothing has.
     """
@@ -115,7 +115,7 @@ class Watched:
         self.observers: tuple[Observer, ...] = ()
         self._device = device
         self._now = now
-        self._queued: list[History] = []  # in the ring's queue, and not shown yet
+        self._queued: list[tuple[History, int]] = []  # not shown yet; the epoch of each
 
     def entered(self, request: Completion, epoch: int) -> None:
         """It was taken; ``epoch``: by which it goes, 0 while there is no back end."""
@@ -126,17 +126,16 @@ class Watched:
     def sent(self, requests: Iterable[Completion], epoch: int) -> None:
         """They are queued for the back end of that epoch."""
         for request in requests:
-            history = request.history
-            if history is not None:
-                history.attempts += 1
-                history.epoch = epoch
-                self._queued.append(history)
+            if request.history is not None:
+                self._queued.append((request.history, epoch))
 
     def shown(self) -> None:
         """What is queued is in the ring."""
         now = self._now()
-        for history in self._queued:
+        for history, epoch in self._queued:
             history.pushed = now
+            history.epoch = epoch
+            history.attempts += 1
         self._queued.clear()
 
     def dropped(self) -> None:

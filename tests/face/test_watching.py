@@ -425,7 +425,8 @@ def shown_until(terminal: int, text: str) -> None:
 
 def test_the_machines_end_ends_top_and_trace_well(tmp_path: Path) -> None:
     path = str(tmp_path / "control.sock")
-    commands = [["top", "--every", "0.1"], ["trace", "echo"], ["store", "watch", "/x"]]
+    watch = ["store", "watch", "/local", "--since", "0"]
+    commands = [["top", "--every", "0.1"], ["trace", "echo"], watch]
     with running(topology(), "thread") as made:
         made.machine.system.start(ControlSocket, made, path, name="control")
         ended = [
@@ -433,16 +434,18 @@ def test_the_machines_end_ends_top_and_trace_well(tmp_path: Path) -> None:
                 [sys.executable, "-m", "xenidc", *command, "--machine", path],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
             for command in commands
         ]
-        while len(_connections(made.machine.system)) < len(commands):
-            made.channels["echo"].call("until all are there")
         while made.channels["echo"]._watched is None:
             made.channels["echo"].call("until it is traced")
+        made.channels["echo"].call("traced")
+        for process in ended:
+            assert process.stdout is not None
+            assert process.stdout.readline() != ""
     for process in ended:
         _, said = process.communicate()
         assert process.returncode == 0, said
