@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import itertools
 import os
 import re
 import shlex
@@ -195,7 +196,7 @@ def ours(text: str) -> Iterator[list[str]]:
 def missing(words: list[str], capsys: pytest.CaptureFixture[str]) -> Iterator[str]:
     """Which of them are not there: the command, options by its help, files of the examples."""
     module, *rest = words
-    verbs = [word for word in rest[:1] if word.isalpha()]
+    verbs = list(itertools.takewhile(str.isalpha, rest))
     if module == "xenidc" and verbs and verbs[0] in EXAMPLES:
         yield from missing([f"examples.{verbs[0]}", *rest[1:]], capsys)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import shutil
 import subprocess
 from xml.etree import ElementTree as ET
