@@ -475,8 +475,8 @@ class Controller:
             return False
         if not again:
             self._descriptors = self._read
-            for address, end in configuration.endpoints.items():
-                self._pipes[address] = _Pipe(end.kind, end.interface)
+            for end in configuration.endpoints:
+                self._pipes.setdefault(end.address, _Pipe(end.kind, end.interface))
         elif self._descriptors != self._read:
             self._gone("another device came back in its place", p.NODEV)
             return False

@@ -184,7 +184,9 @@ class Here:
 
 
 @contextlib.contextmanager
-def exporting_here(*devices: list[list[Any]], image: Path | None = None) -> Iterator[Here]:
+def exporting_here(
+    *devices: list[list[Any]], image: Path | None = None, driver: type[UsbDevice] = UsbDevice
+) -> Iterator[Here]:
     """Export devices, a list of functions each; their keyboards and lines have pipes.
 
     The image is the disk "disk" of the block driver.
@@ -198,7 +200,7 @@ def exporting_here(*devices: list[list[Any]], image: Path | None = None) -> Iter
         plugs, worlds = [], []
         for number, functions in enumerate(devices, 1):
             arguments = ("thing", 0x1209, number, "0123456789AB", functions)
-            machine.start(f"usb{number}", UsbDevice, *arguments, placement="thread")
+            machine.start(f"usb{number}", driver, *arguments, placement="thread")
             host = Host(stack.enter_context(connect(machine, f"usb{number}")))
             plug = Plug(host, enumerate_device(host, number))
             for place, function in enumerate(functions):
