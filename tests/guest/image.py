@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.guest.initramfs import Archive
@@ -54,8 +54,11 @@ def kernel_of(root: Path) -> Path:
     return kernel
 
 
-def build(root: Path) -> bytes:
-    """The initial file system, of unpacked packages and this machine's e2fsprogs."""
+def build(root: Path, modules: Iterable[str] = ()) -> bytes:
+    """The initial file system, of unpacked packages and this machine's e2fsprogs.
+
+    ``modules`` are loaded beside the usual ones.
+    """
     archive = Archive()
     for name in ("proc", "sys", "dev", "tmp", "mnt", "run", "var/run", "etc", "usr/share/hwdata"):
         archive.directory(name)
@@ -77,7 +80,7 @@ def build(root: Path) -> bytes:
             archive.file(f"{folder}/{library.name}", library.resolve())
     order: list[str] = []
     found = {path.stem.replace("-", "_"): path for path in root.glob("lib/modules/**/*.ko")}
-    for module in MODULES:
+    for module in (*MODULES, *modules):
         order += [name for name in _in_order(module, found) if name not in order]
     for name in order:
         archive.file(f"modules/{name}.ko", found[name])

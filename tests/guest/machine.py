@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import select
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -32,16 +32,20 @@ class GuestFailed(Exception):
 
 
 class Linux:
-    """A guest with files in ``directory``; ``devices``: more of QEMU's command line.
+    """A guest with files in ``directory``.
+
+    Args:
+        devices: more of QEMU's command line.
+        modules: more of the kernel's.
 
     Raises:
         Missing: what is needed for it is not here.
     """
 
-    def __init__(self, directory: Path, *devices: str) -> None:
+    def __init__(self, directory: Path, *devices: str, modules: Iterable[str] = ()) -> None:
         root = unpacked()
         initramfs = directory / "initramfs"
-        initramfs.write_bytes(image.build(root))
+        initramfs.write_bytes(image.build(root, modules))
         self._log = directory / "console"
         self._heard = b""
         self._process = subprocess.Popen(
@@ -133,9 +137,9 @@ class Linux:
         return GuestFailed(f"{text}\nThe kernel's last words:\n{last}")
 
 
-def linux(directory: Path, *devices: str) -> Linux:
+def linux(directory: Path, *devices: str, modules: Iterable[str] = ()) -> Linux:
     """A guest for a test, which is skipped where there can be none."""
     try:
-        return Linux(directory, *devices)
+        return Linux(directory, *devices, modules=modules)
     except Missing as missing:
         pytest.skip(f"no guest: {missing}")
