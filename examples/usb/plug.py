@@ -37,7 +37,8 @@ class Plug:
     timed: bool = False
 
     def __post_init__(self) -> None:
-        self.frames = Frames(self.exported.speed, self.exported.endpoints)
+        paced = () if self.host.controller.holds else self.exported.endpoints
+        self.frames = Frames(self.exported.speed, paced)
 
 
 def enumerate_device(host: Host, number: int) -> Exported:
