@@ -326,8 +326,10 @@ def test_a_disk_that_is_read_only_says_so(image: Path, tmp_path: Path) -> None:
     [
         (["--disk", "/none", "--tcp", "127.0.0.1:0"], "image /none does not exist"),
         (["--disk", "/", "--tcp", "127.0.0.1:0"], "image / is a directory"),
-        (["--tcp", "127.0.0.1:0"], "nothing to serve: --disk, --keyboard or --serial"),
+        (["--tcp", "127.0.0.1:0"], "nothing to serve: --disk, --keyboard, --serial or"),
         (["--keyboard"], "nowhere to serve: --tcp or --usbredir"),
+        (["--host-device", "x:1", "--tcp", "127.0.0.1:0"], "'x:1' is neither VENDOR:PRODUCT nor"),
+        (["--host-device", "10000:1", "--tcp", "127.0.0.1:0"], "'10000:1' is neither"),
         (["--keyboard", "--tcp", "here"], "argument --tcp: 'here' is not HOST:PORT"),
         (["--keyboard", "--tcp", "127.0.0.1:99999"], "'127.0.0.1:99999' is not HOST:PORT"),
         (["--keyboard", "--tcp", "127.0.0.1:0", "--intensity", "x"], "'x' is not a number from 0"),
