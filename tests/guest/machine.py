@@ -1,4 +1,4 @@
-"""A Linux machine under QEMU (software emulation) that a test gives commands.
+"""A Linux machine under QEMU (software emulation) that a test or a benchmark gives commands.
 
 Owns the QEMU process: it ends with the `with` block. Commands go to the guest's shell by a serial
 line (image.py). What the guest says, and that it ends, is waited for with a deadline of `PATIENCE`
@@ -16,10 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 from tests.guest import image
-from tests.guest.packages import Missing, program, unpacked
+from tests.guest.packages import program, unpacked
 
 HOST = "10.0.2.2"
 PATIENCE = 60.0  # seconds
@@ -135,11 +133,3 @@ class Linux:
     def _failure(self, text: str) -> GuestFailed:
         last = "\n".join(self.log.splitlines()[-30:])
         return GuestFailed(f"{text}\nThe kernel's last words:\n{last}")
-
-
-def linux(directory: Path, *devices: str, modules: Iterable[str] = ()) -> Linux:
-    """A guest for a test, which is skipped where there can be none."""
-    try:
-        return Linux(directory, *devices, modules=modules)
-    except Missing as missing:
-        pytest.skip(f"no guest: {missing}")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.machine import HOST, linux
+from tests.guest.booted import linux
+from tests.guest.machine import HOST
 from tests.guest.microphone import SAMPLES, MicrophoneDevice
 from tests.usb.helpers import exporting_here
 
