@@ -32,6 +32,7 @@ THIRD_PARTY = {
     "rich": {"xenidc"},
     "tqdm": {"examples"},
     "numpy": {"examples"},
+    "usb1": {"examples"},
 }
 
 PROJECT = sources(*LAYERS)
