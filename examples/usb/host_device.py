@@ -12,7 +12,8 @@ Owns which of the host's transfers are under way in the hardware. Rules:
 Corner case: the kernel gets the device back when this ends in order. After a kill it is the
 successor that takes the device, and then gives it back.
 
-Untested on hardware: the tests have all of it, and usb1 itself, use a libusb of their own.
+Untested on hardware. The tests have a C library of their own in the place of libusb-1.0; those with
+a guest have the real one, and a real kernel, whose device comes to it by USB/IP.
 """
 
 from __future__ import annotations

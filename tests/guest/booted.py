@@ -11,9 +11,14 @@ from tests.guest.machine import Linux
 from tests.guest.packages import Missing
 
 
-def linux(directory: Path, *devices: str, modules: Iterable[str] = ()) -> Linux:
+def linux(
+    directory: Path,
+    *devices: str,
+    modules: Iterable[str] = (),
+    files: Iterable[tuple[str, Path]] = (),
+) -> Linux:
     """See `Linux`."""
     try:
-        return Linux(directory, *devices, modules=modules)
+        return Linux(directory, *devices, modules=modules, files=files)
     except Missing as missing:
         pytest.skip(f"no guest: {missing}")

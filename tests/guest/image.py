@@ -23,6 +23,7 @@ MODULES = (
     *("cdc_acm", "evdev", "ext4", "crc32c_generic"),
 )
 READY = "the shell reads"
+_ELF = b"\x7fELF"
 
 _INIT = """#!/bin/sh
 export PATH=/bin LD_LIBRARY_PATH=/lib
@@ -54,10 +55,12 @@ def kernel_of(root: Path) -> Path:
     return kernel
 
 
-def build(root: Path, modules: Iterable[str] = ()) -> bytes:
+def build(root: Path, modules: Iterable[str] = (), files: Iterable[tuple[str, Path]] = ()) -> bytes:
     """The initial file system, of unpacked packages and this machine's e2fsprogs.
 
-    ``modules`` are loaded beside the usual ones.
+    Args:
+        modules: of the kernel, to be loaded beside the usual ones.
+        files: what else is to be there, name and file; with the libraries that programs need.
     """
     archive = Archive()
     for name in ("proc", "sys", "dev", "tmp", "mnt", "run", "var/run", "etc", "usr/share/hwdata"):
@@ -68,13 +71,17 @@ def build(root: Path, modules: Iterable[str] = ()) -> bytes:
     archive.file("bin/busybox", root / "bin/busybox")
     archive.link("bin/sh", "busybox")
     libraries = _libraries_of(root)
-    for path in (
+    programs = [
         root / "usr/sbin/usbip",
         root / "usr/bin/usbreset",
         Path(program("mkfs.ext4")),
         Path(program("e2fsck")),
-    ):
-        archive.file(f"bin/{path.name}", path)
+    ]
+    chosen = [(f"bin/{path.name}", path) for path in programs]
+    for name, path in (*chosen, *files):
+        archive.file(name, path)
+        if path.read_bytes()[:4] != _ELF:
+            continue
         for library in _needed(path, libraries):
             folder = "lib64" if library.name.startswith("ld-linux") else "lib"
             archive.file(f"{folder}/{library.name}", library.resolve())

@@ -34,16 +34,22 @@ class Linux:
 
     Args:
         devices: more of QEMU's command line.
-        modules: more of the kernel's.
+        modules, files: see `image.build`.
 
     Raises:
         Missing: what is needed for it is not here.
     """
 
-    def __init__(self, directory: Path, *devices: str, modules: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *devices: str,
+        modules: Iterable[str] = (),
+        files: Iterable[tuple[str, Path]] = (),
+    ) -> None:
         root = unpacked()
         initramfs = directory / "initramfs"
-        initramfs.write_bytes(image.build(root, modules))
+        initramfs.write_bytes(image.build(root, modules, files))
         self._log = directory / "console"
         self._heard = b""
         self._process = subprocess.Popen(
