@@ -107,9 +107,9 @@ class Channel:
                 for buffer in request.buffers:
                     if buffer.released or buffer.channel is not self:
                         raise LocalProtocolError("a buffer of another channel, or a released one")
-                if not self._pending.credits:
-                    return False
                 record = self._pending.add(request, 0 if link is None else link.epoch)
+                if record is None:
+                    return False
             except BaseException:
                 self._forget(request)
                 raise
@@ -126,8 +126,9 @@ class Channel:
         self._on_busy()
         return True
 
-    def _enter_later(self, request: Completion, waiter: Lock, deadline: float | None) -> None:
+    def _enter_later(self, request: Completion, deadline: float | None) -> None:
         """Take it in as soon as there is a slot."""
+        waiter = self._waiting.waiter()
         self.push()  # or what fills the slots may not have been shown to the back end
         try:
             while not self._enter(request, show=True):
@@ -163,14 +164,16 @@ class Channel:
         link = self._link
         if link is None or link.broken:
             return
+        incoming = link.incoming
         try:
             while True:
-                records = link.incoming.read()
+                records = incoming.read()
                 if records:
                     for response in descriptors.unpack(records):
                         self._answered(link, response)
-                    link.show()
-                elif not arm or not link.incoming.arm():
+                    if link.queue:
+                        link.show()
+                if not arm or not (records or incoming.arm()):
                     return
         except RemoteProtocolError as error:
             self._fault(link, error)
@@ -211,14 +214,17 @@ class Channel:
         request.done = True
         for buffer in request.buffers:
             self._memory.hand_back(buffer)
-        self._forget(request)
-        if request.waiter is not None:
-            wake(request.waiter)
+        if request.stream is not None:
+            self._forget(request)
+        if request.awaited:
+            if request.waiter is not None:
+                wake(request.waiter)
         elif request.callback is not None:
             self._called_back.append(request)
         else:
             self._finished.append(request)
-        self._slot_is_free()
+        if self._for_slots:
+            self._slot_is_free()
 
     def _end_unknown(self, request: Completion) -> None:
         """It is not sent again, and an earlier back end may have done it."""
@@ -255,7 +261,8 @@ class Channel:
         with self._lock:
             if self._end is None:
                 self._collect(arm=arm)
-        self._call_back()
+        if self._called_back:
+            self._call_back()
 
     def clear(self) -> None:
         """The leader has been woken, and is about to look."""

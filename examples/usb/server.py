@@ -17,9 +17,6 @@ Rules:
 2. A client's error ends that client alone, a device's end that device and its client alone.
 3. One that does not say in `OPERATION_SECONDS` what it wants, or does not take the answer, is
    closed.
-
-Corner case: with no room for another client, or no descriptor, the listening sockets are not looked
-at until one has gone.
 """
 
 from __future__ import annotations
@@ -31,6 +28,7 @@ from functools import partial
 from typing import Any, Final
 
 from actors import Actor, Message, Timer
+from examples.door import Door
 from examples.usb import usbip
 from examples.usb.connection import Connection
 from examples.usb.controller import Disconnected, Giveback, Output
@@ -74,16 +72,16 @@ class UsbServer(Actor):
 
     def __init__(self, doors: Doors, plugs: Sequence[Plug], stop: int) -> None:
         super().__init__()
-        self._doors = list(doors)
         self._plugs = list(plugs)
         self._stop_fd = stop
         self._clients: dict[int, Connection] = {}
         self._deadlines: dict[int, Timer] = {}
         self._numbers = 0
-        self._accepting = False
+        listeners = [(listener, partial(self._on_connect, session)) for listener, session in doors]
+        self._door = Door(self, listeners, self._clients, CLIENT_LIMIT, _log)
 
     def on_start(self) -> None:
-        self._accept_more(True)
+        self._door.open()
         self.watch(self._stop_fd, self.exit)
         for plug in self._plugs:
             self.watch(plug.host.fileno(), partial(self._on_device, plug))
@@ -109,38 +107,14 @@ class UsbServer(Actor):
 
     # --- clients come and go ----------------------------------------------------------------------
 
-    def _accept_more(self, wanted: bool) -> None:
-        for listener, session in self._doors:
-            if wanted and not self._accepting:
-                self.watch(listener.fileno(), partial(self._on_connect, listener, session))
-            elif self._accepting and not wanted:
-                self.unwatch(listener.fileno())
-        self._accepting = wanted
-
     def _on_connect(
-        self, listener: socket.socket, session: Callable[[int], Session | RedirSession]
+        self, session: Callable[[int], Session | RedirSession], connected: socket.socket
     ) -> None:
-        try:
-            connected, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:  # no descriptor, no memory: better when a client has gone
-            if not self._clients:
-                raise
-            _log.warning("no client can connect now: %s", error)
-            self._accept_more(False)
-            return
-        connected.setblocking(False)
-        if connected.family != socket.AF_UNIX:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._numbers += 1
         client = Connection(self._numbers, connected, session(self._numbers))
         self._clients[client.number] = client
         deadline = self.after(OPERATION_SECONDS, _Deadline(client.number))
         self._deadlines[client.number] = deadline
-        if len(self._clients) >= CLIENT_LIMIT:
-            self._accept_more(False)
         self._look_at(client)
 
     def _drop(self, client: Connection, reason: str) -> None:
@@ -157,7 +131,7 @@ class UsbServer(Actor):
         client.close()
         del self._clients[client.number]
         self._deadlines.pop(client.number).cancel()
-        self._accept_more(True)
+        self._door.open()
         plug = client.plug
         if plug is not None:
             plug.owner = None
