@@ -35,7 +35,7 @@ from examples.command import (
 )
 from examples.usb.backend import UsbDevice
 from examples.usb.host import Host
-from examples.usb.host_device import HostDevice
+from examples.usb.host_device import HostDevice, located
 from examples.usb.plug import NotEnumerated, Plug, enumerate_device
 from examples.usb.server import Doors, UsbServer
 from examples.usb.usbip_session import Session
@@ -72,7 +72,7 @@ class _Plan:
     def arguments(self) -> tuple[Any, ...]:
         """Start arguments of its back end. The serial number is the same the next time."""
         if self.passed is not None:
-            return (self.passed,)
+            return (located(self.passed),)
         number = (
             hashlib.sha256(repr((self.name, self.functions, self.images)).encode())
             .hexdigest()[:12]

@@ -7,7 +7,8 @@ Owns which of the host's transfers are under way in the hardware. Rules:
 2. What the kernel keeps books of (address, configuration, settings, halts) is asked of the kernel,
    not sent to the device past it.
 3. A reset, and everything that ends this back end or its connection, cancels what is under way.
-4. A device that is unplugged answers NODEV from then on; nobody looks for it when it comes back.
+4. A device that is unplugged answers NODEV from then on; nobody looks for it when it comes back. A
+   successor has to have the same device, not one of the same kind: start it with `located`.
 
 Corner case: the kernel gets the device back when this ends in order. After a kill it is the
 successor that takes the device, and then gives it back.
@@ -43,14 +44,8 @@ class HostDevice(BackEnd):
     workers = 64  # each waits for one transfer
 
     def on_start(self, where: str) -> None:
-        try:
-            from examples.usb import libusb  # noqa: PLC0415 - an optional extra
-        except ModuleNotFoundError as error:
-            if error.name != "usb1":
-                raise
-            raise OSError("a host device needs libusb1: pip install 'xenidc[libusb]'") from None
-        self._library = libusb
-        self._device: OpenDevice = libusb.OpenDevice(where)
+        self._library = _library()
+        self._device: OpenDevice = self._library.OpenDevice(where)
         self._incarnation = int.from_bytes(os.urandom(7), "big")
         self._lock = Lock()
         self._under_way: dict[Transfer, int] = {}  # and their endpoints
@@ -141,6 +136,22 @@ class HostDevice(BackEnd):
     def _ask(self, function: Callable[..., None], *arguments: int) -> Any:
         """In a worker: what the library does at once."""
         return self._library.outcome(function, *arguments), *_NOTHING
+
+
+def located(where: str) -> str:
+    """BUS-DEVICE of the device that is VENDOR:PRODUCT now. Raises OSError if there is none."""
+    found: str = _library().locate(where)
+    return found
+
+
+def _library() -> Any:
+    try:
+        from examples.usb import libusb  # noqa: PLC0415 - an optional extra
+    except ModuleNotFoundError as error:
+        if error.name != "usb1":
+            raise
+        raise OSError("a host device needs libusb1: pip install 'xenidc[libusb]'") from None
+    return libusb
 
 
 def _data(request: Request) -> bytes:

@@ -111,16 +111,10 @@ class OpenDevice:
     """
 
     def __init__(self, where: str) -> None:
-        self._context = usb1.USBContext()
+        self._context = _context()
         self._closing = False
         try:
-            self._context.open()
-        except (OSError, usb1.USBError) as error:
-            raise OSError(
-                f"libusb-1.0 cannot be used ({error}): apt-get install libusb-1.0-0"
-            ) from error
-        try:
-            self._device = self._find(where)
+            self._device = _find(self._context, where)
             self.speed = self._device.getDeviceSpeed()
             if self.speed > p.SPEED_HIGH:
                 raise OSError(f"USB device {where} speaks USB 3: plug it into a port of USB 2")
@@ -142,16 +136,6 @@ class OpenDevice:
     def _unusable(self, where: str, reason: str) -> OSError:
         self._context.close()
         return OSError(f"USB device {where} cannot be used: {reason}")
-
-    def _find(self, where: str) -> Any:
-        for device in self._context.getDeviceIterator(skip_on_error=True):
-            if where in (
-                f"{device.getVendorID():04x}:{device.getProductID():04x}",
-                f"{device.getBusNumber()}-{device.getDeviceAddress()}",
-            ):
-                return device
-            device.close()
-        raise OSError(f"no USB device is {where}; lsusb shows those that there are")
 
     def _run(self) -> None:
         while not self._closing:
@@ -264,6 +248,42 @@ class OpenDevice:
     def _with_settings(self) -> list[int]:
         """The numbers of those that have several settings."""
         return [each[0].getNumber() for each in self._present() if each.getNumSettings() > 1]
+
+
+def locate(where: str) -> str:
+    """BUS-DEVICE of the device that is ``where`` now: no other one, until that is unplugged.
+
+    Raises:
+        OSError: there is none, or no libusb.
+    """
+    context = _context()
+    try:
+        return _address(_find(context, where))
+    finally:
+        context.close()
+
+
+def _context() -> Any:
+    context = usb1.USBContext()
+    try:
+        return context.open()
+    except (OSError, usb1.USBError) as error:
+        raise OSError(
+            f"libusb-1.0 cannot be used ({error}): apt-get install libusb-1.0-0"
+        ) from error
+
+
+def _find(context: Any, where: str) -> Any:
+    for device in context.getDeviceIterator(skip_on_error=True):
+        ids = f"{device.getVendorID():04x}:{device.getProductID():04x}"
+        if where in (ids, _address(device)):
+            return device
+        device.close()
+    raise OSError(f"no USB device is {where}; lsusb shows those that there are")
+
+
+def _address(device: Any) -> str:
+    return f"{device.getBusNumber()}-{device.getDeviceAddress()}"
 
 
 def outcome(function: Callable[..., None], *arguments: int) -> int:

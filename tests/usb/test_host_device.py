@@ -17,7 +17,7 @@ from examples.usb import protocol as p
 from examples.usb.controller import Disconnected, Giveback
 from examples.usb.function import Function
 from examples.usb.host import Host
-from examples.usb.host_device import HostDevice
+from examples.usb.host_device import HostDevice, located
 from examples.usb.keyboard import Keyboard
 from examples.usb.serial import Serial
 from examples.usb.urb import Urb
@@ -90,6 +90,12 @@ def test_a_device_is_taken_from_the_kernel_and_given_back(
         served(port)
     assert device.drivers == {0, 1, 2, 3}
     assert device.claimed == set()
+
+
+def test_a_kind_of_device_is_located_once_for_all_back_ends(bus: FakeBus) -> None:
+    assert located(WHERE) == located("1-4") == "1-4"
+    with pytest.raises(OSError, match="no USB device is 1209:0002"):
+        located("1209:0002")
 
 
 def test_descriptors_are_those_of_the_device(port: Port, device: FakeDevice) -> None:
