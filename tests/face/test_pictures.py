@@ -71,7 +71,8 @@ def test_graphviz_understands_its_language(topology: Topology) -> None:
     drawn = subprocess.run(
         ["dot", "-Tsvg"], input=dot(topology), capture_output=True, text=True, check=True
     ).stdout
-    assert "a-b" in drawn
+    texts = [each.text for each in ET.fromstring(drawn).iter(f"{SVG}text")]
+    assert [texts.count(name) for name in ("three", "disk", "a-b")] == [1, 1, 1]
 
 
 def test_the_language_of_graphviz_has_each_edge(topology: Topology) -> None:
