@@ -17,11 +17,12 @@ from benchmarks import (
     recovery,
     round_trip,
     store,
+    usb,
 )
 
 PARTS = (
     *("actors", "event-channels", "store", "round-trip", "pairing", "nbd", "recovery"),
-    "framebuffer",
+    *("framebuffer", "usb"),
 )
 
 
@@ -54,6 +55,8 @@ def main(argv: list[str]) -> int:
         recovery.run(options.rounds)
     if "framebuffer" in parts:
         framebuffer.run(options.rounds)
+    if "usb" in parts:
+        usb.run(options.rounds)
     return 0
 
 

@@ -34,6 +34,7 @@ THIRD_PARTY = {
     "opentelemetry": {"xenidc"},
     "tqdm": {"examples"},
     "numpy": {"examples"},
+    "usb1": {"examples"},
 }
 
 PROJECT = sources(*LAYERS)

@@ -121,6 +121,7 @@ class BackEndActor(Actor):
         for connection in self._connections.values():
             connection.end_phases()  # which only this thread could go on with
         if self._workers is not None:
+            self._driver.on_abandoned()
             self._workers.shutdown(wait=True)
         for connection in list(self._connections.values()):
             self._drop(connection.front)
@@ -298,6 +299,7 @@ class BackEndActor(Actor):
             connection.close()
             if not connection.idle:
                 self._ending.setdefault(front, []).append(connection)
+                self._driver.on_abandoned()
             self._give_back(connection)
             if self._spin:
                 for other in self._connections.values():

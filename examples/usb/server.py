@@ -8,6 +8,7 @@ waits:
     a channel has completions     -> URBs that have ended go to the client whose they are
     a client's socket is writable -> the rest of what it gets
     a line is readable            -> input for a device
+    a period of the bus is over   -> isochronous URBs of it go to the client (frames.py)
     the listening sockets, the stop descriptor, deadlines
 
 Rules:
@@ -32,6 +33,7 @@ from examples.usb import usbip
 from examples.usb.connection import Connection
 from examples.usb.controller import Disconnected, Giveback, Output
 from examples.usb.plug import Plug
+from examples.usb.urb import Urb
 from examples.usb.usbip_session import (
     Event,
     List,
@@ -53,6 +55,12 @@ _log = logging.getLogger("examples.usb")
 
 class _Deadline(Message):
     client: int
+
+
+class _Due(Message):
+    """Isochronous transfers of a device, by its place, have had their time."""
+
+    plug: int
 
 
 Doors = Sequence[tuple[socket.socket, Callable[[int], Session | RedirSession]]]
@@ -86,10 +94,16 @@ class UsbServer(Actor):
             client.close()
 
     def on_receive(self, message: Message) -> Any:
-        if isinstance(message, _Deadline):
-            client = self._clients.get(message.client)
-            if client is not None and client.plug is None:
-                self._drop(client, "it does not go on")
+        match message:
+            case _Deadline(number):
+                client = self._clients.get(number)
+                if client is not None and client.plug is None:
+                    self._drop(client, "it does not go on")
+            case _Due(place):
+                plug = self._plugs[place]
+                plug.timed = False
+                self._give_back(plug, plug.frames.take(self.system.now()))
+                self._time(plug)
 
     # --- clients come and go ----------------------------------------------------------------------
 
@@ -194,27 +208,44 @@ class UsbServer(Actor):
         self._handle(plug, reap=True)
 
     def _handle(self, plug: Plug, *, reap: bool = False) -> None:
-        owner = plug.owner
-        wanted: list[Event] = []
+        ended = []
+        now = self.system.now()
         for event in plug.host.reap() if reap else plug.host.events():
             match event:
                 case Giveback(urb):
-                    if owner is not None and urb.id[0] == owner.number:
-                        more, told = owner.session.ended(urb)
-                        owner.reply(told)
-                        wanted += more
+                    if not plug.frames.hold(urb, now):
+                        ended.append(urb)
                 case Output(function, data):
                     for line in plug.lines:
                         if line.function == function:
                             line.write(data)
                 case Disconnected(reason):
                     self._unplug(plug, reason)
-        if owner is not None:
-            if wanted:
-                self._serve(owner, wanted)
-            self._send(owner)
-            if plug.gone:
-                self._drop(owner, "its device is gone")
+        self._time(plug)
+        self._give_back(plug, ended)
+        if plug.gone and plug.owner is not None:
+            self._drop(plug.owner, "its device is gone")
+
+    def _time(self, plug: Plug) -> None:
+        """Look again when the next isochronous transfer is due."""
+        due = plug.frames.due
+        if due is not None and not plug.timed:
+            plug.timed = True
+            self.after(max(due - self.system.now(), 0), _Due(self._plugs.index(plug)))
+
+    def _give_back(self, plug: Plug, ended: list[Urb]) -> None:
+        owner = plug.owner
+        if owner is None:
+            return
+        wanted: list[Event] = []
+        for urb in ended:
+            if urb.id[0] == owner.number:
+                more, told = owner.session.ended(urb)
+                owner.reply(told)
+                wanted += more
+        if wanted:
+            self._serve(owner, wanted)
+        self._send(owner)
 
     def _unplug(self, plug: Plug, reason: str) -> None:
         _log.warning("device %s is gone: %s", plug.exported.busid, reason)
