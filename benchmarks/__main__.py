@@ -20,6 +20,7 @@ PARTS = {
     "pci": "pci",
     "nbd": "nbd",
     "framebuffer": "framebuffer",
+    "usb": "usb",
     "actors": "actors",
     "event-channels": "event_channels",
     "store": "store",

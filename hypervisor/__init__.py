@@ -47,9 +47,10 @@ from hypervisor.hypercalls import (
     Transferred,
 )
 from hypervisor.machine import Machine
-from hypervisor.memory import Mapping, Region, punch_hole
+from hypervisor.memory import Mapping, punch_hole
 from hypervisor.port_effects import PortInfo, PortStatus, Virq
 from hypervisor.program import load, name_of, run_script
+from hypervisor.region import Region
 from hypervisor.simulated_faults import DOMAIN_FAULTS
 from hypervisor.socketfile import UnixListener
 from hypervisor.store import Snapshot

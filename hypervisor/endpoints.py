@@ -27,7 +27,8 @@ from typing import Any
 
 from hypervisor.channel_end import EventChannel
 from hypervisor.guest import Guest
-from hypervisor.memory import PAGE, Mapping, Region
+from hypervisor.memory import PAGE, Mapping
+from hypervisor.region import Region
 
 Handler = Callable[[int, Any], object]
 """Called with the buddy's domid and the data that was given with it."""

@@ -9,7 +9,7 @@ Corner cases: a revoked mapping counts as a mapping until it is unmapped, or one
 without end. Orphans are counted by mapping, in whole pages: who maps a page twice is charged twice.
 They are counted on the holder's word, too: one that says it has unmapped, and keeps the descriptor
 or lets a child keep it, holds memory that no account shows. It is none of the owner's (see
-memory.py); what a whole process may hold is for the kernel to limit (cgroups).
+region.py); what a whole process may hold is for the kernel to limit (cgroups).
 The limit of orphans cannot be refused like the others (it is the owner who revokes), so the account
 only says when it is passed; see `grant_effects.Overdrawn` for what follows from that.
 """

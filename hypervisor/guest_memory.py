@@ -28,7 +28,8 @@ from hypervisor import hypercalls as hc
 from hypervisor.grant_effects import GrantRef, GrantState, Rights
 from hypervisor.grant_quota import GrantUsage
 from hypervisor.granting import COPY_LIMIT
-from hypervisor.memory import Backing, Mapping, Region, Span, merged, pages_of
+from hypervisor.memory import Mapping, pages_of
+from hypervisor.region import Backing, Region, Span, merged
 
 
 class MemoryCalls(ABC):

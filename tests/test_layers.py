@@ -30,8 +30,11 @@ THIRD_PARTY = {
     "pytest": {"actors", "xenidc"},  # their plugins
     "click": {"xenidc"},
     "rich": {"xenidc"},
+    "prometheus_client": {"xenidc"},
+    "opentelemetry": {"xenidc"},
     "tqdm": {"examples"},
     "numpy": {"examples"},
+    "usb1": {"examples"},
 }
 
 PROJECT = sources(*LAYERS)
@@ -63,8 +66,10 @@ def deep_imports(modules: Iterable[Source]) -> list[str]:
 
 def imports_between_examples(modules: Iterable[Source]) -> list[str]:
     """A device may be used by a driver of another kind: then they share its protocol, and who puts
-    the machine together starts its back end.
+    the machine together starts its back end. What is in no example's folder is for all of them.
     """
+    modules = list(modules)
+    shared = {m.name for m in modules if m.name == _package(m.name) and not m.is_package}
     return [
         f"{source.name}:{line} imports {module}, another example"
         for source in modules
@@ -72,6 +77,7 @@ def imports_between_examples(modules: Iterable[Source]) -> list[str]:
         for module, names, line in source.imports()
         if source.layer == _layer(module) == "examples"
         and _package(source.name) != _package(module)
+        and module not in shared
         and f"{_package(module)}.protocol" not in {module, *(f"{module}.{name}" for name in names)}
     ]
 

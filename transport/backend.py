@@ -96,6 +96,7 @@ class BackEndActor(Actor):
         self._on_request = guest.interruptible(self._driver.on_request)
         self._is_idempotent = self._driver.is_idempotent
         self._spin = 0.0
+        self._pack = descriptors.packer()  # for this actor's thread alone
         self._workers: Executor | None = None
 
     def on_start(self) -> None:
@@ -120,6 +121,7 @@ class BackEndActor(Actor):
         for connection in self._connections.values():
             connection.end_phases()  # which only this thread could go on with
         if self._workers is not None:
+            self._driver.on_abandoned()
             self._workers.shutdown(wait=True)
         for connection in list(self._connections.values()):
             self._drop(connection.front)
@@ -297,6 +299,7 @@ class BackEndActor(Actor):
             connection.close()
             if not connection.idle:
                 self._ending.setdefault(front, []).append(connection)
+                self._driver.on_abandoned()
             self._give_back(connection)
             if self._spin:
                 for other in self._connections.values():
@@ -330,14 +333,17 @@ class BackEndActor(Actor):
     def _look_around(self) -> bool:
         """Serve all connections as long as requests come quickly; whether they still do."""
         now = self.system.now
-        started = now()
+        at = started = now()
         until = started + self._spin
-        while (at := now()) < until:
+        while at < until:
             if at - started > _SPIN_TURN:
                 return True
-            looked = [self._look(each) for each in self._open_connections()]
-            if any(looked):
-                until = now() + self._spin
+            found = False
+            for each in self._open_connections():
+                found |= not each.closing and self._look(each)
+            at = now()
+            if found:
+                until = at + self._spin
             else:
                 os.sched_yield()
         return False
@@ -388,7 +394,7 @@ class BackEndActor(Actor):
                 if type(result) is Offloaded:
                     self._offload(connection, number, request, result)
                     continue
-                answers.append(descriptors.pack_result(epoch, number, result))
+                answers.append(descriptors.pack_result(epoch, number, result, self._pack))
             if len(answers) == _BATCH or not repeatable:
                 connection.publish(b"".join(answers))
                 answers.clear()

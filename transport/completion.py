@@ -10,6 +10,7 @@ from transport.journal import OnLoss, Reached
 if TYPE_CHECKING:
     from actors import Lock
     from transport.buffers import LocalBuffer
+    from transport.observing import History
     from transport.stream import Stream
 
 
@@ -24,55 +25,42 @@ class Completion:
         done: whether it has ended.
     """
 
-    __slots__ = (
-        "body",
-        "buffers",
-        "callback",
-        "cancelled",
-        "done",
-        "doubtful",
-        "error",
-        "number",
-        "on_loss",
-        "reached",
-        "result",
-        "stream",
-        "token",
-        "waiter",
-        "where",
-    )
+    # What most requests never set is the class's, since one is made for each.
+    token: Any = None
+    on_loss = OnLoss.SETTLE
+    stream: Stream | None = None
+    awaited = False  # by its `call`: nobody reaps it
+    waiter: Lock | None = None  # locked while its `call` sleeps
+    callback: Callable[[Completion], object] | None = None
+    number = 0
+    submitted = 0.0  # when the channel took it
+    history: History | None = None  # None: nobody observes it
+    reached = Reached.QUEUED
+    cancelled = False
+    doubtful = False  # a back end was lost with it, which may have done it
+    done = False
+    result: Any = None
+    error: Exception | None = None
 
     def __init__(
-        self,
-        body: Any,
-        buffers: tuple[LocalBuffer, ...] = (),
-        where: tuple[Any, ...] = (),
-        *,
-        token: Any = None,
-        on_loss: OnLoss = OnLoss.SETTLE,
-        stream: Stream | None = None,
-        waiter: Lock | None = None,
-        callback: Callable[[Completion], object] | None = None,
+        self, body: Any, buffers: tuple[LocalBuffer, ...] = (), where: tuple[Any, ...] = ()
     ) -> None:
         self.body = body
         self.buffers = buffers
         self.where = where  # see descriptors.py
-        self.token = token
-        self.on_loss = on_loss
-        self.stream = stream
-        self.waiter = waiter  # locked while its `call` waits; None for others
-        self.callback = callback
-        self.number = 0
-        self.reached = Reached.QUEUED
-        self.cancelled = False
-        self.doubtful = False  # a back end was lost with it, which may have done it
-        self.done = False
-        self.result: Any = None
-        self.error: Exception | None = None
 
     def has_ended(self) -> bool:
         """The same, to be called."""
         return self.done
+
+    @property
+    def size(self) -> int:
+        """Bytes in its buffers, or what its data phases have moved so far."""
+        if self.stream is not None:
+            return self.stream.sent + self.stream.received
+        if len(self.where) == 1:
+            return sum(self.where[0][1::2])
+        return self.where[1] if self.where else 0
 
     @property
     def buffer(self) -> LocalBuffer | None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import reprlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped, unused-ignore]
@@ -39,7 +39,7 @@ REQUEST_LIMIT = RECORD_LIMIT - 4 * _WORD_LIMIT
 ANSWER_LIMIT = RECORD_LIMIT - _WORD_LIMIT
 _TRACEBACK_LIMIT = 500  # characters, so that an error fits into a record whatever it says
 _TEXT_LIMIT = 200
-_NIL = msgpack.packb(None)
+_NIL = b"\xc0"
 _NOT_MSGPACK = (ValueError, TypeError, msgpack.UnpackException, RecursionError)
 _OPTIONS: dict[str, Any] = {
     "use_list": False,
@@ -50,35 +50,54 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def pack_request(epoch: int, number: int, body: Any, *where: int | Sequence[int]) -> bytes:
+Pack = Callable[[Any], bytes]
+"""Packs a msgpack value."""
+
+packb: Pack = msgpack.packb
+"""For any thread."""
+
+
+def packer() -> Pack:
+    """As `packb`, in a third of the time, and for one thread at a time."""
+    pack: Pack = msgpack.Packer().pack
+    return pack
+
+
+def pack_request(
+    epoch: int,
+    number: int,
+    body: Any,
+    where: tuple[int | Sequence[int], ...] = (),
+    pack: Pack = packb,
+) -> bytes:
     """A request as a record; ``where`` as above.
 
     Raises:
         LocalProtocolError: the body is no msgpack value, or too large.
     """
     try:
-        record = msgpack.packb((epoch, number, body, *where))
+        record = pack((epoch, number, body, *where))
     except (TypeError, ValueError, OverflowError) as error:
         raise LocalProtocolError(f"a request's body cannot be sent: {error}") from error
     if len(record) > REQUEST_LIMIT:
         raise LocalProtocolError(f"a request has {len(record)} bytes, more than {REQUEST_LIMIT}")
-    return bytes(record)
+    return record
 
 
 def pack_phase_done(epoch: int, number: int, count: int) -> bytes:
     """``count`` bytes of the stream were moved."""
-    return bytes(msgpack.packb((epoch, -number, count)))
+    return packb((epoch, -number, count))
 
 
 def pack_cancel(epoch: int, number: int) -> bytes:
     """The request's caller has no use for it any more."""
-    return bytes(msgpack.packb((epoch, -number)))
+    return packb((epoch, -number))
 
 
-def pack_result(epoch: int, number: int, result: Any) -> bytes:
+def pack_result(epoch: int, number: int, result: Any, pack: Pack = packb) -> bytes:
     """A good response as a record; one that cannot be sent becomes the error that says so."""
     try:
-        record = bytes(msgpack.packb((epoch, number, OK, result)))
+        record = pack((epoch, number, OK, result))
     except (TypeError, ValueError, OverflowError) as error:
         return pack_error(epoch, number, LocalProtocolError(f"a result cannot be sent: {error}"))
     if len(record) > ANSWER_LIMIT:
@@ -93,17 +112,17 @@ def pack_error(epoch: int, number: int, error: BaseException) -> bytes:
     trace = _ascii("".join(traceback.format_exception(error)))[-_TRACEBACK_LIMIT:]
     text = _ascii(str(error))[:_TEXT_LIMIT]
     name = _ascii(type(error).__name__)[:_TEXT_LIMIT]
-    return bytes(msgpack.packb((epoch, number, FAILED, (name, text, errno, trace))))
+    return packb((epoch, number, FAILED, (name, text, errno, trace)))
 
 
 def pack_cancelled(epoch: int, number: int) -> bytes:
     """The request was not begun, because of its caller's word."""
-    return bytes(msgpack.packb((epoch, number, CANCELLED, None)))
+    return packb((epoch, number, CANCELLED, None))
 
 
 def pack_phase(epoch: int, number: int, status: int, count: int) -> bytes:
     """``status``: PULL or PUSH."""
-    return bytes(msgpack.packb((epoch, number, status, count)))
+    return packb((epoch, number, status, count))
 
 
 def _ascii(text: str) -> str:

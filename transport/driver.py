@@ -179,6 +179,13 @@ class BackEnd:
     def on_stop(self) -> None:
         """Close it again. Called at an orderly end only: never count on it."""
 
+    def on_abandoned(self) -> None:
+        """Offloaded work is running whose answer nobody wants any more, or this driver is to stop.
+
+        Both wait for all offloaded work. Who has work that may last for ever has it end now, and
+        lasting work of other connections with it, if it cannot tell.
+        """
+
     def is_idempotent(self, body: Any) -> bool:
         """Whether this operation may be done twice, where not every one may.
 

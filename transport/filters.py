@@ -99,6 +99,10 @@ class Filter(BackEnd):
         finally:
             self.below.on_stop()
 
+    def on_abandoned(self) -> None:
+        """What is below may have work that lasts."""
+        self.below.on_abandoned()
+
     def on_attach(self, *args: Any, **kwargs: Any) -> None:
         """Open what the filter itself needs; the arguments are its own of `stack`.
 

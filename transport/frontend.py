@@ -22,6 +22,7 @@ from transport.channel import Channel
 from transport.completion import Completion
 from transport.errors import Cancelled, ChannelFull, DeadlineExceeded
 from transport.journal import OnLoss, Reached
+from transport.observing import Observer, Watched
 from transport.statistics import Statistics
 from transport.stream import CHUNK, Stream
 
@@ -115,24 +116,29 @@ class FrontEnd(Channel):
         """
         if wait not in ("sleep", "spin", "poll"):
             raise ValueError(f"one waits by 'sleep', 'spin' or 'poll', not {wait!r}")
-        waiting = self._waiting
         deadline = None if timeout is None else self._runtime.now() + timeout
-        waiter = waiting.waiter()
-        request = self._request(body, buffer, send, receive, on_loss=on_loss, waiter=waiter)
-        done = request.has_ended
+        request = self._request(body, buffer, send, receive)
+        request.on_loss = on_loss
+        request.awaited = True
         if not self._enter(request, show=True):
-            self._enter_later(request, waiter, deadline)
-        if wait == "poll":
-            in_time = waiting.poll(done, waiter, deadline)
+            self._enter_later(request, deadline)
+        if wait == "poll" and self._waiting.polls:
+            in_time = self._waiting.poll(request.has_ended, deadline)
         else:
-            in_time = (wait == "spin" and waiting.spin(done)) or waiting.sleep(
-                done, waiter, deadline
-            )
+            spun = wait == "spin" and self._waiting.spin(request.has_ended)
+            in_time = spun or self._sleep(request, deadline)
         if not in_time:
             self._abandon(request)
         if request.error is not None:
             raise request.error
         return request.result
+
+    def _sleep(self, request: Completion, deadline: float | None) -> bool:
+        """Until it has ended. False: the deadline came first."""
+        waiter = self._waiting.waiter()
+        with self._lock:
+            request.waiter = waiter
+        return self._waiting.sleep(request.has_ended, waiter, deadline)
 
     def _abandon(self, request: Completion) -> None:
         """Its caller's deadline has passed."""
@@ -165,9 +171,8 @@ class FrontEnd(Channel):
             BuffersExhausted: there is no memory for a stream's chunk.
             ChannelClosed, LocalProtocolError: see there.
         """
-        request = self._request(
-            body, buffer, send, receive, token=token, on_loss=on_loss, callback=callback
-        )
+        request = self._request(body, buffer, send, receive)
+        request.token, request.on_loss, request.callback = token, on_loss, callback
         if not self._enter(request, show=False):
             with self._lock:
                 self._forget(request)
@@ -315,7 +320,36 @@ class FrontEnd(Channel):
                 self._memory.free_bytes(),
                 list(self._revoke_seconds),
                 self._faults,
+                self._bytes,
+                self._latencies.value(),
             )
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Have ``observer`` called with a `RequestRecord` of each request that has ended, from
+        those on that are made now, and with None at the channel's end.
+
+        It must not wait, nor raise; it may be called by several threads (see observing.py).
+
+        Returns what ends that; a call of the observer may be on its way then. Idempotent.
+
+        Raises:
+            ChannelClosed: the channel has ended.
+        """
+        with self._lock:
+            if self._end is not None:
+                raise self._closed()
+            if self._watched is None:
+                self._watched = Watched(self.device, self._runtime.now)
+            self._watched.observers += (observer,)
+        return lambda: self._ignore(observer)
+
+    def _ignore(self, observer: Observer) -> None:
+        with self._lock:
+            if self._watched is not None:
+                left = [each for each in self._watched.observers if each is not observer]
+                self._watched.observers = tuple(left)
+                if not left:
+                    self._watched = None
 
     def drain(self, timeout: float | None = None) -> None:
         """Half close: nothing new is taken, what is in flight ends, and then the channel is closed.
@@ -368,12 +402,7 @@ class FrontEnd(Channel):
         self._stop()
 
     def _request(
-        self,
-        body: Any,
-        buffer: Submitted,
-        send: Bytes | None,
-        receive: Bytes | None,
-        **options: Any,
+        self, body: Any, buffer: Submitted, send: Bytes | None, receive: Bytes | None
     ) -> Completion:
         if send is not None or receive is not None:
             if buffer is not None:
@@ -382,14 +411,14 @@ class FrontEnd(Channel):
             chunk = self.buffer(min(max(len(outward), len(inward)), CHUNK, self.buffer_limit))
             stream = Stream(outward, inward, chunk)
             where = (chunk.start, chunk.size, len(outward), len(inward))
-            return Completion(body, (chunk,), where, stream=stream, **options)
-        match buffer:
-            case None:
-                return Completion(body, **options)
-            case LocalBuffer() | BufferPart():
-                span = (buffer.start, buffer.size)
-                return Completion(body, (buffer.owner,), span, **options)
+            request = Completion(body, (chunk,), where)
+            request.stream = stream
+            return request
+        if buffer is None:
+            return Completion(body)
+        if isinstance(buffer, (LocalBuffer, BufferPart)):
+            return Completion(body, (buffer.owner,), (buffer.start, buffer.size))
         several = tuple(buffer)
         spans = [at for each in several for at in (each.start, each.size)]
         owners = tuple(each.owner for each in several)
-        return Completion(body, owners, (spans,), **options)
+        return Completion(body, owners, (spans,))

@@ -53,8 +53,8 @@ class Slots:
         return len(self._next)
 
     def take(self) -> int:
-        """A number; never below ``count``, so never 0. IndexError: none is free."""
-        return self._next.pop()
+        """A number, never below ``count``; 0: none is free."""
+        return self._next.pop() if self._next else 0
 
     def give(self, number: int) -> None:
         """That request has ended: its slot is free for another."""

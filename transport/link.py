@@ -12,7 +12,7 @@ from typing import Any
 from hypervisor import EventChannel, Mapping, Region
 from transport import descriptors
 from transport.descriptors import show
-from transport.errors import RemoteProtocolError
+from transport.errors import LocalProtocolError, RemoteProtocolError
 from transport.handshake import Acceptance
 from transport.journal import Journal
 from transport.ring import Incoming, Outgoing, split_page
@@ -66,10 +66,10 @@ class Link:
             RemoteProtocolError: it has more of us unread than there can be.
         """
         if self.queue and not self.closing:
-            records = b"".join(self.queue)
-            if len(records) > self.outgoing.room():
-                raise RemoteProtocolError("the back end does not read, and answers")
-            self.outgoing.write(records)
+            try:
+                self.outgoing.write(b"".join(self.queue))
+            except LocalProtocolError:
+                raise RemoteProtocolError("the back end does not read, and answers") from None
             self.queue.clear()
             if self.outgoing.publish():
                 self.channel.send()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from transport import descriptors
 from transport.completion import Completion
 from transport.descriptors import show
-from transport.errors import ChannelFull, OutcomeUnknown, RemoteProtocolError
+from transport.errors import OutcomeUnknown, RemoteProtocolError
 from transport.journal import SEND, SETTLE, Reached, Slots
 
 
@@ -21,6 +21,7 @@ class Pending:
     def __init__(self, device: str, slots: int) -> None:
         self._device = device
         self._slots = Slots(slots)
+        self._pack = descriptors.packer()  # its owner calls from one thread at a time
         self._requests: dict[int, Completion] = {}
 
     def __len__(self) -> int:
@@ -34,18 +35,19 @@ class Pending:
         """How many more there may be."""
         return self._slots.free
 
-    def add(self, request: Completion, epoch: int) -> bytes:
-        """Take it in; returns its record for that epoch.
+    def add(self, request: Completion, epoch: int) -> bytes | None:
+        """Take it in; returns its record for that epoch. None: there is no slot for it.
 
         Raises:
-            ChannelFull: no slot is free.
             LocalProtocolError: it cannot be sent. It was not taken in.
         """
-        if not self._slots.free:
-            raise ChannelFull(f"all {self._slots.count} slots of {self._device!r} are taken")
         number = self._slots.take()
+        if not number:
+            return None
         try:
-            record = descriptors.pack_request(epoch, number, request.body, *request.where)
+            record = descriptors.pack_request(
+                epoch, number, request.body, request.where, self._pack
+            )
         except BaseException:
             self._slots.give(number - self._slots.count)  # nobody has seen it
             raise
@@ -61,10 +63,15 @@ class Pending:
             if request.stream is not None:
                 request.stream.restart()
             number = request.number
-            records.append(descriptors.pack_request(epoch, number, request.body, *request.where))
+            records.append(
+                descriptors.pack_request(epoch, number, request.body, request.where, self._pack)
+            )
             if request.cancelled:
                 records.append(descriptors.pack_cancel(epoch, number))
         return records
+
+    def _record(self, request: Completion, epoch: int, number: int) -> bytes:
+        return descriptors.pack_request(epoch, number, request.body, request.where, self._pack)
 
     def find(self, number: object) -> Completion:
         """The request of that number.

@@ -32,12 +32,7 @@ HEADER = 4096
 _PRODUCER, _CONSUMER, _EVENT = 0, 8, 16  # in 8-byte words: one cache line each
 _MODULUS = 1 << 64
 
-_fence = threading.Lock()
-
-
-def _full_fence() -> None:
-    _fence.acquire()
-    _fence.release()
+_fence = threading.Lock()  # acquired and released for the fence alone
 
 
 def page_size(slots: int, record: int) -> int:
@@ -99,9 +94,12 @@ class Outgoing:
         if length > self.room():
             raise LocalProtocolError(f"{length} bytes do not fit into the ring")
         at = self._next & (self._capacity - 1)
-        first = min(length, self._capacity - at)
-        self._data[at : at + first] = records[:first]
-        if first < length:
+        end = at + length
+        if end <= self._capacity:
+            self._data[at:end] = records
+        else:
+            first = self._capacity - at
+            self._data[at:] = records[:first]
             self._data[: length - first] = records[first:]
         self._next = (self._next + length) % _MODULUS
 
@@ -109,7 +107,8 @@ class Outgoing:
         """Show the peer what was written; True when the peer wants to be signalled."""
         before, self._published = self._published, self._next
         self._header[_PRODUCER] = self._next
-        _full_fence()
+        _fence.acquire()
+        _fence.release()
         return (self._peer[_EVENT] - before) % _MODULUS < (self._next - before) % _MODULUS
 
 
@@ -152,5 +151,6 @@ class Incoming:
     def arm(self) -> bool:
         """Ask to be signalled at the next record; True when something is there already."""
         self._header[_EVENT] = self._next
-        _full_fence()
+        _fence.acquire()
+        _fence.release()
         return self.available() > 0

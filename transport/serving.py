@@ -138,9 +138,10 @@ class Connection:
     def _publish(self, records: bytes) -> None:
         if not self._open:
             return
-        if len(records) > self._outgoing.room():
-            raise RemoteProtocolError("there are more requests in flight than slots")
-        self._outgoing.write(records)
+        try:
+            self._outgoing.write(records)
+        except LocalProtocolError:
+            raise RemoteProtocolError("there are more requests in flight than slots") from None
         if self._outgoing.publish():
             self.channel.send()
 

@@ -53,6 +53,7 @@ class Waiting:
 
     Attributes:
         driven: somebody else reaps, so callers do not.
+        polls: nobody sleeps who polls.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Waiting:
         self._book = threading.Lock()  # around the next one, for a moment
         self._followers: dict[Lock, None] = {}  # in the order of their coming
         self._spin = spin
+        self.polls = spin is not None
         self._credit = _MOST_CREDIT
         self._since = 0  # calls without credit, since one was tried
 
@@ -112,23 +114,12 @@ class Waiting:
             if self._since < _TRY_AGAIN:
                 return False
             self._since = 0
-        worth = self._poll(done, self._runtime.now() + self._spin)
+        worth = self.poll(done, self._runtime.now() + self._spin)
         self._credit = min(_MOST_CREDIT, max(0, self._credit + (1 if worth else -1)))
         return worth
 
-    def poll(self, done: Callable[[], bool], waiter: Lock, deadline: float | None) -> bool:
+    def poll(self, done: Callable[[], bool], deadline: float | None) -> bool:
         """Look until it is done. False: the deadline came first."""
-        if self._spin is None:
-            return self.sleep(done, waiter, deadline)
-        return self._poll(done, deadline)
-
-    def make_way(self, *, driven: bool) -> None:
-        """Somebody else reaps from now on, or nobody else does any more."""
-        self.driven = driven
-        if not driven:
-            self._promote()
-
-    def _poll(self, done: Callable[[], bool], deadline: float | None) -> bool:
         end = math.inf if deadline is None else deadline
         look, now = self._channel.look, self._runtime.now
         while True:
@@ -138,6 +129,12 @@ class Waiting:
             if now() >= end:
                 return False
             os.sched_yield()
+
+    def make_way(self, *, driven: bool) -> None:
+        """Somebody else reaps from now on, or nobody else does any more."""
+        self.driven = driven
+        if not driven:
+            self._promote()
 
     def _lead(self, done: Callable[[], bool], deadline: float | None) -> bool:
         while True:

@@ -19,9 +19,6 @@ Rules:
    not get through its handshake after `HANDSHAKE_SECONDS`.
 4. A client's error ends that client alone. The channel's end ends the server, with the reason in
    its exit report, after what can still be sent has been sent.
-
-Corner case: with no room for another client, or no descriptor, the listening socket is not looked
-at until one has gone; the others wait in its backlog.
 """
 
 from __future__ import annotations
@@ -37,6 +34,7 @@ from actors import Actor, ExitReason, Message, Timer
 from examples.block import protocol as p
 from examples.block.connection import FULL, MORE, STALLED, Connection
 from examples.block.handshake import Export
+from examples.door import Door
 from transport import ChannelClosed, ChannelFull, FrontEnd, RemoteProtocolError
 
 CLIENT_LIMIT: Final = 128
@@ -87,17 +85,17 @@ class NbdServer(Actor):
         self._share_of = share_of
         self._stop_fd = stop
         self._clients: dict[int, Connection] = {}
+        self._door = Door(self, [(listener, self._on_connect)], self._clients, CLIENT_LIMIT, _log)
         self._deadlines: dict[int, Timer] = {}
         self._numbers = 0
         self._ready: deque[Connection] = deque()  # in line for a turn
         self._full: set[Connection] = set()  # may go on when they hold less
-        self._accepting = False
         self._draining = False
         self._flushing = False
         self._stall: Timer | None = None
 
     def on_start(self) -> None:
-        self._accept_more(True)
+        self._door.open()
         self.watch(self._channel.fileno(), self._on_completions)
         if self._stop_fd is not None:
             self.watch(self._stop_fd, self._on_stop_signal)
@@ -126,36 +124,13 @@ class NbdServer(Actor):
 
     # --- clients come and go ----------------------------------------------------------------------
 
-    def _accept_more(self, wanted: bool) -> None:
-        if wanted and not self._accepting and not self._draining:
-            self.watch(self._listener.fileno(), self._on_connect)
-        elif self._accepting and not wanted:
-            self.unwatch(self._listener.fileno())
-        self._accepting = wanted and not self._draining
-
-    def _on_connect(self) -> None:
-        try:
-            connected, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:  # no descriptor, no memory: better when a client has gone
-            if not self._clients:
-                raise
-            _log.warning("no client can connect now: %s", error)
-            self._accept_more(False)
-            return
-        connected.setblocking(False)
+    def _on_connect(self, connected: socket.socket) -> None:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        if connected.family != socket.AF_UNIX:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._numbers += 1
         client = Connection(self._numbers, connected, self._export, self._channel)
         self._clients[client.number] = client
         deadline = self.after(HANDSHAKE_SECONDS, _HandshakeDeadline(client.number))
         self._deadlines[client.number] = deadline
-        if len(self._clients) >= CLIENT_LIMIT:
-            self._accept_more(False)
         self._send(client)
 
     def _drop(self, client: Connection, reason: str) -> None:
@@ -175,7 +150,8 @@ class NbdServer(Actor):
         self._full.discard(client)
         if client in self._ready:
             self._ready.remove(client)
-        self._accept_more(True)
+        if not self._draining:
+            self._door.open()
 
     def _look_at(self, client: Connection) -> None:
         """Watch the client's socket for what its state can use now."""
@@ -308,7 +284,7 @@ class NbdServer(Actor):
     def _drain(self) -> None:
         if self._draining:
             return
-        self._accept_more(False)
+        self._door.shut()
         self._draining = True
         self._listener.close()
         self._ready.clear()

@@ -17,9 +17,6 @@ Rules:
    handshake after `HANDSHAKE_SECONDS`, is closed. Asking and then doing nothing is no error.
 5. The listening socket belongs to the machine's own process, which binds it once. So who connects
    while a display is being restarted waits in the backlog, and is served by the next one.
-
-Corner case: with `VIEWER_LIMIT` viewers, or no descriptor, the listening socket is not looked at
-until one has gone.
 """
 
 from __future__ import annotations
@@ -31,6 +28,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from actors import Actor, Fd, Message, Timer
+from examples.door import Door
 from examples.framebuffer import protocol as p
 from examples.framebuffer import rfb
 from examples.framebuffer.handshake import Handshake
@@ -78,10 +76,11 @@ class Display(Actor):
         self._deadlines: dict[int, Timer] = {}
         self._held = Held()
         self._numbers = 0
-        self._accepting = False
+        listeners = [(self._listener, self._on_connect)]
+        self._door = Door(self, listeners, self._viewers, VIEWER_LIMIT, _log)
 
     def on_start(self) -> None:
-        self._accept_more(True)
+        self._door.open()
         self._guest.advertise(p.DEVICE)
 
     def on_stop(self) -> None:
@@ -166,35 +165,12 @@ class Display(Actor):
 
     # --- viewers come and go ----------------------------------------------------------------------
 
-    def _accept_more(self, wanted: bool) -> None:
-        if wanted and not self._accepting:
-            self.watch(self._listener.fileno(), self._on_connect)
-        elif self._accepting and not wanted:
-            self.unwatch(self._listener.fileno())
-        self._accepting = wanted
-
-    def _on_connect(self) -> None:
-        try:
-            connected, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:  # no descriptor, no memory: better when a viewer has gone
-            if not self._viewers:
-                raise
-            _log.warning("no viewer can connect now: %s", error)
-            self._accept_more(False)
-            return
-        connected.setblocking(False)
-        if connected.family != socket.AF_UNIX:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    def _on_connect(self, connected: socket.socket) -> None:
         self._numbers += 1
         challenge = os.urandom(rfb.CHALLENGE_BYTES)
         viewer = Viewer(self._numbers, connected, Handshake(self._password, challenge))
         self._viewers[viewer.number] = viewer
         self.after(HANDSHAKE_SECONDS, _HandshakeDeadline(viewer.number))
-        if len(self._viewers) >= VIEWER_LIMIT:
-            self._accept_more(False)
         if len(self._viewers) == 1:
             self._say(p.RefreshPeriod(self._period()))
         self._advance(viewer)
@@ -218,7 +194,7 @@ class Display(Actor):
         self._say(*self._held.gone(viewer.number))
         if not self._viewers:
             self._say(p.RefreshPeriod(self._period()))
-        self._accept_more(True)
+        self._door.open()
 
     # --- viewers at work --------------------------------------------------------------------------
 

@@ -35,13 +35,14 @@ from examples.command import (
 )
 from examples.usb.backend import UsbDevice
 from examples.usb.host import Host
+from examples.usb.host_device import HostDevice, located
 from examples.usb.plug import NotEnumerated, Plug, enumerate_device
 from examples.usb.server import Doors, UsbServer
 from examples.usb.usbip_session import Session
 from examples.usb.usbredir_session import RedirSession
 from examples.usb.world import Line
 from hypervisor import Machine, UnixListener
-from transport import connect
+from transport import BackEnd, connect
 
 _NAME = "examples.usb"
 _VENDOR = 0x1209  # pid.codes, which has 0001 to 000F for tests
@@ -53,17 +54,25 @@ class _Plan:
     """A device to be served: its name, its functions for the back end, and what they are.
 
     ``images`` are the disks behind it: the device that each is served as, its path and whether it
-    is read-only.
+    is read-only. ``passed`` is a device of this machine, which is not ours to make.
     """
 
     name: str
     functions: list[list[Any]]
     words: str
     images: tuple[tuple[str, str, bool], ...] = ()
+    passed: str | None = None
+
+    @property
+    def program(self) -> type[BackEnd]:
+        """Its back end."""
+        return UsbDevice if self.passed is None else HostDevice
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         """Start arguments of its back end. The serial number is the same the next time."""
+        if self.passed is not None:
+            return (located(self.passed),)
         number = (
             hashlib.sha256(repr((self.name, self.functions, self.images)).encode())
             .hexdigest()[:12]
@@ -90,8 +99,9 @@ def _plans(options: argparse.Namespace) -> list[_Plan]:
     if options.composite and len(plans) > 1:
         functions = [function for plan in plans for function in plan.functions]
         words = ", ".join(plan.words for plan in plans)
-        return [_Plan("composite", functions, words, sum((plan.images for plan in plans), ()))]
-    return plans
+        plans = [_Plan("composite", functions, words, sum((plan.images for plan in plans), ()))]
+    passed = [_Plan("host", [], f"host device {each}", passed=each) for each in options.host_device]
+    return plans + passed
 
 
 def _lines(plan: _Plan, stack: contextlib.ExitStack) -> list[Line]:
@@ -145,7 +155,7 @@ def serve(options: argparse.Namespace, stop: Stop) -> int:
                 if options.placement == "process":
                     pid = machine.pid(disk)
                     plan.words = plan.words.replace(f"({disk})", f"(back end {pid})")
-            machine.start(name, UsbDevice, *plan.arguments, placement=options.placement)
+            machine.start(name, plan.program, *plan.arguments, placement=options.placement)
             host = Host(stack.enter_context(connect(machine, name)))
             exported = enumerate_device(host, number)
             plugs.append(Plug(host, exported, _lines(plan, stack)))
@@ -174,6 +184,21 @@ def _door(text: str) -> str:
     return text
 
 
+def _passed(text: str) -> str:
+    """VENDOR:PRODUCT in four lower hexadecimal digits each, or BUS-DEVICE without zeros."""
+    try:
+        if ":" in text:
+            vendor, product = (int(each, 16) for each in text.split(":"))
+            if max(vendor, product) <= 0xFFFF:
+                return f"{vendor:04x}:{product:04x}"
+        bus, device = map(int, text.split("-"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither VENDOR:PRODUCT nor BUS-DEVICE, as lsusb shows them"
+        ) from None
+    return f"{bus}-{device}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m examples.usb", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
@@ -193,6 +218,14 @@ def _parser() -> argparse.ArgumentParser:
         help="a serial line: to itself, or to a terminal of this machine",
     )
     command.add_argument("--composite", action="store_true", help="all of them in one device")
+    command.add_argument(
+        "--host-device",
+        metavar="VENDOR:PRODUCT|BUS-DEVICE",
+        type=_passed,
+        action="append",
+        default=[],
+        help="a device of this machine, by libusb; again for another one",
+    )
     command.add_argument("--tcp", metavar="HOST:PORT", type=address, help="listen for USB/IP")
     command.add_argument(
         "--usbredir",
@@ -214,8 +247,8 @@ def main(argv: list[str]) -> int:
     """Run the command line; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if not (options.disk or options.keyboard or options.serial):
-        parser.error("nothing to serve: --disk, --keyboard or --serial")
+    if not (options.disk or options.keyboard or options.serial or options.host_device):
+        parser.error("nothing to serve: --disk, --keyboard, --serial or --host-device")
     if not (options.tcp or options.usbredir):
         parser.error("nowhere to serve: --tcp or --usbredir")
     log_to_standard_error(_NAME)

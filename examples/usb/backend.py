@@ -68,7 +68,7 @@ class UsbDevice(BackEnd):
         match request.body:
             case (p.CONNECT,):
                 self.device.reset()
-                return self._incarnation, self.device.speed
+                return self._incarnation, self.device.speed, False
             case (_, int(incarnation), *_) if incarnation != self._incarnation:
                 return (p.STALE,)
             case (p.SUBMIT, _, int(endpoint), int(kind), int(length), bytes(setup), packets):

@@ -6,7 +6,7 @@ and says what came back. URBs and ends are counted by who submits: each gets exa
 
 Life of a URB: submitted -> queued -> sent -> an answer: the end, or NAK: it waits until the
 endpoint is ready -> sent again, for what is left of it. One URB of an endpoint is sent at a time,
-so their order is kept.
+so their order is kept; of an isochronous one `_AHEAD`, so that no period of the bus passes unused.
 
 Rules:
 1. Whatever the port does takes a script: requests one after another, while no URB is sent.
@@ -22,9 +22,10 @@ Rules:
    ends with IOERROR, whether it waited or comes later, until the driver has reset the endpoint in
    some way. Without that a driver would wait for an answer to what the new device never heard.
 4. Unlinking a URB that is not sent ends it with CONNRESET, at once. One that is sent ends with its
-   answer, and with CONNRESET only if that is NAK or STALE.
-5. A device that comes back as another one, or does not enumerate, is disconnected: everything ends
-   with NODEV. When the channel has ended it is SHUTDOWN.
+   answer, and with CONNRESET only if that is NAK or STALE. A device that holds URBs is told to let
+   go of those of the endpoint; the others among them are sent again.
+5. A device that comes back as another one, or does not enumerate, or answers that it is not there
+   any more, is disconnected: everything ends with NODEV. When the channel has ended it is SHUTDOWN.
 
 Corner case: input for the device that was sent to one that died is lost, as keys on an unplugged
 keyboard are; it is counted (`lost`).
@@ -49,6 +50,7 @@ ATTACHED: Final = "attached"
 GONE: Final = "gone"
 
 _ADDRESS: Final = 1
+_AHEAD: Final = 4  # isochronous URBs of an endpoint that are sent at the same time
 _DESCRIPTOR_LIMIT: Final = 4096  # bytes
 
 
@@ -111,10 +113,11 @@ class _Step:
 
 @dataclass(frozen=True, eq=False)
 class _Sent:
-    """What an answer is to: a URB, a step of a script, or input."""
+    """What an answer is to: a URB, a step of a script, an unlinking, or input."""
 
     urb: Urb | None = None
     step: _Step | None = None
+    unlinking: bool = False
 
 
 @dataclass
@@ -124,10 +127,17 @@ class _Pipe:
     kind: int
     interface: int = -1
     queue: deque[Urb] = field(default_factory=deque)
-    sent: bool = False  # the first of them
+    sent: list[Urb] = field(default_factory=list)  # of those in the queue
     waiting: bool = False  # the endpoint has refused one, and is not ready yet
     broken: bool = False  # the next one ends with IOERROR
-    unlinked: bool = False  # the one that is sent
+    unlinked: set[Urb] = field(default_factory=set)  # of those that are sent
+
+    @property
+    def next(self) -> Urb | None:
+        """The one to be sent, if one may be."""
+        if self.waiting or len(self.sent) >= (_AHEAD if self.kind == c9.ISOCHRONOUS else 1):
+            return None
+        return next((urb for urb in self.queue if urb not in self.sent), None)
 
 
 class Controller:
@@ -137,12 +147,14 @@ class Controller:
         state: DETACHED, BUSY, ATTACHED or GONE.
         restarts: how often the back end was replaced.
         lost: inputs that were lost with it.
+        holds: the device is real hardware; see protocol.py.
     """
 
     def __init__(self) -> None:
         self.state = DETACHED
         self.restarts = 0
         self.lost = 0
+        self.holds = False
         self._incarnation = 0
         self._speed = 0
         self._script: deque[_Step] = deque()
@@ -192,10 +204,13 @@ class Controller:
         endpoint = self._where.get(number)
         if endpoint is not None:
             pipe = self._pipes[endpoint]
-            if pipe.sent and pipe.queue[0].id == number:
-                pipe.unlinked = True
+            (urb,) = (one for one in pipe.queue if one.id == number)
+            if urb in pipe.sent:
+                pipe.unlinked.add(urb)
+                if self.holds and self.state != GONE:
+                    body = (p.UNLINK, self._incarnation, endpoint)
+                    self._effects.append(Send(_Sent(unlinking=True), body))
             else:
-                (urb,) = (one for one in pipe.queue if one.id == number)
                 pipe.queue.remove(urb)
                 self._end(urb, p.CONNRESET)
                 self._pump(pipe)
@@ -235,10 +250,10 @@ class Controller:
             self._last_answer(token)
         elif token.urb is not None:
             self._urb_answered(token.urb, answer, data)
-        elif token.step is None:
-            self._input_answered(answer)
-        else:
+        elif token.step is not None:
             self._step_answered(token.step, answer, data)
+        elif not token.unlinking:  # what was unlinked is answered itself
+            self._input_answered(answer)
         return self._take()
 
     def failed(self, token: _Sent, reason: str) -> list[Effect]:
@@ -251,14 +266,15 @@ class Controller:
     def closed(self, reason: str) -> list[Effect]:
         """The channel has ended; every `Send` has."""
         for pipe in self._pipes.values():
-            pipe.sent = False
+            pipe.sent.clear()
         self._gone(reason, p.SHUTDOWN)
         return self._take()
 
     def _urb_answered(self, urb: Urb, answer: Any, data: bytes) -> None:
         pipe = self._pipes[urb.endpoint]
-        pipe.sent = False
-        unlinked, pipe.unlinked = pipe.unlinked, False
+        pipe.sent.remove(urb)
+        unlinked = urb in pipe.unlinked
+        pipe.unlinked.discard(urb)
         if answer[0] == p.STALE:
             if self.state == ATTACHED:
                 self._restore()
@@ -269,19 +285,21 @@ class Controller:
         urb.actual += actual
         urb.results = results
         if status == p.NAK and not unlinked:
-            pipe.waiting = True
+            pipe.waiting = not self.holds
         else:
-            pipe.queue.popleft()
+            pipe.queue.remove(urb)
             status = p.CONNRESET if status == p.NAK else status
             if status == p.OK and urb.kind == c9.CONTROL:
                 self._remember(Setup.of(urb.setup), urb.data)
             self._end(urb, status)
+            if status == p.NODEV:
+                self._gone("it was unplugged", p.NODEV)
         self._note(ready, output)
         self._pump(pipe)
 
     def _stale_urb(self, pipe: _Pipe, urb: Urb, *, unlinked: bool) -> None:
         if unlinked or not p.repeatable(urb.kind, urb.endpoint, urb.setup):
-            pipe.queue.popleft()
+            pipe.queue.remove(urb)
             pipe.broken = pipe.broken and unlinked
             self._end(urb, p.CONNRESET if unlinked else p.IOERROR)
 
@@ -301,8 +319,8 @@ class Controller:
         """To a URB that a device that is gone had been sent."""
         if token.urb is not None:
             pipe = self._pipes[token.urb.endpoint]
-            pipe.sent = False
-            pipe.queue.popleft()
+            pipe.sent.remove(token.urb)
+            pipe.queue.remove(token.urb)
             self._end(token.urb, p.NODEV)
 
     def _note(self, ready: Any, output: Any) -> None:
@@ -316,14 +334,13 @@ class Controller:
     # --- queues -----------------------------------------------------------------------------------
 
     def _pump(self, pipe: _Pipe) -> None:
-        while self.state == ATTACHED and pipe.queue and not (pipe.sent or pipe.waiting):
-            urb = pipe.queue[0]
+        while self.state == ATTACHED and (urb := pipe.next) is not None:
             if pipe.broken:
                 pipe.broken = False
-                pipe.queue.popleft()
+                pipe.queue.remove(urb)
                 self._end(urb, p.IOERROR)
                 continue
-            pipe.sent = True
+            pipe.sent.append(urb)
             self._effects.append(self._send(urb))
 
     def _send(self, urb: Urb) -> Send:
@@ -441,7 +458,7 @@ class Controller:
         self._effects.append(Send(token, body, step.data, room))
 
     def _step_answered(self, step: _Step, answer: Any, data: bytes) -> None:
-        if len(answer) > 2:
+        if len(answer) == 5:
             self._note(answer[3], answer[4])
         if not self._script or step is not self._script[0]:
             return  # of a script that was given up
@@ -450,7 +467,7 @@ class Controller:
             return
         self._script.popleft()
         if step.body[:1] == (p.CONNECT,):
-            self._incarnation, self._speed = answer
+            self._incarnation, self._speed, self.holds = answer
         elif answer[0] != p.OK:
             self._gone(f"it does not enumerate: status {answer[0]} to {step.setup}", p.NODEV)
             return
@@ -475,8 +492,8 @@ class Controller:
             return False
         if not again:
             self._descriptors = self._read
-            for address, end in configuration.endpoints.items():
-                self._pipes[address] = _Pipe(end.kind, end.interface)
+            for end in configuration.endpoints:
+                self._pipes.setdefault(end.address, _Pipe(end.kind, end.interface))
         elif self._descriptors != self._read:
             self._gone("another device came back in its place", p.NODEV)
             return False
@@ -490,10 +507,10 @@ class Controller:
             self.state = GONE
             self._effects.append(Disconnected(reason))
         for pipe in self._pipes.values():
-            kept = deque(pipe.queue.popleft() for _ in range(pipe.sent))
             for urb in pipe.queue:
-                self._end(urb, status)
-            pipe.queue = kept
+                if urb not in pipe.sent:
+                    self._end(urb, status)
+            pipe.queue = deque(pipe.sent)
         self.lost += len(self._inputs)
         self._inputs.clear()
 

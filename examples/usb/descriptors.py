@@ -208,23 +208,35 @@ class DeviceRead:
 
 @dataclass(frozen=True)
 class EndpointRead:
-    """An endpoint that was read; see `Endpoint`. ``interface`` is the number of its interface."""
+    """An endpoint that was read; see `Endpoint`.
+
+    Attributes:
+        packet: wMaxPacketSize as it stands there, with its bits of more packets in a microframe.
+        interface, setting: the numbers of what it belongs to.
+    """
 
     address: int
     kind: int
     packet: int
     interval: int
     interface: int
+    setting: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that it moves in one period at most (USB 2.0 section 9.6.6)."""
+        return (self.packet & 0x7FF) * (1 + (self.packet >> 11 & 3))
 
 
 @dataclass
 class ConfigurationRead:
-    """A configuration that was read: setting 0 of each interface, and every endpoint."""
+    """A configuration that was read."""
 
     value: int
     interfaces: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """Number, class, subclass, protocol."""
-    endpoints: dict[int, EndpointRead] = field(default_factory=dict)
+    """Number, class, subclass, protocol of each, in setting 0."""
+    endpoints: list[EndpointRead] = field(default_factory=list)
+    """Those of all settings: an address may be there several times."""
 
 
 def read_device(data: bytes) -> DeviceRead:
@@ -258,10 +270,10 @@ def read_configuration(data: bytes) -> ConfigurationRead:
             number, setting = one[2], one[3]
             if setting == 0:
                 found.interfaces.append((number, *one[5:8]))
-        elif kind == c9.ENDPOINT_DESCRIPTOR and len(one) >= _ENDPOINT.size and setting == 0:
+        elif kind == c9.ENDPOINT_DESCRIPTOR and len(one) >= _ENDPOINT.size:
             address, attributes, packet, interval = unpack_from("<BBHB", one, 2)
-            found.endpoints[address] = EndpointRead(
-                address, attributes & 3, packet & 0x7FF, interval, number
+            found.endpoints.append(
+                EndpointRead(address, attributes & 3, packet, interval, number, setting)
             )
     if found is None:
         raise BadDescriptor("a configuration is empty")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from examples.usb.connection import Connection
 from examples.usb.controller import Connected, Disconnected
+from examples.usb.frames import Frames
 from examples.usb.host import Host
 from examples.usb.usbip import Exported
 from examples.usb.world import Line
@@ -23,6 +24,8 @@ class Plug:
     Attributes:
         owner: the client that has it.
         gone: it will not come back.
+        frames: its isochronous transfers whose time is not over.
+        timed: somebody will look at these when the next one is due.
     """
 
     host: Host
@@ -30,6 +33,12 @@ class Plug:
     lines: list[Line] = field(default_factory=list)
     owner: Connection | None = None
     gone: bool = False
+    frames: Frames = field(init=False)
+    timed: bool = False
+
+    def __post_init__(self) -> None:
+        paced = () if self.host.controller.holds else self.exported.endpoints
+        self.frames = Frames(self.exported.speed, paced)
 
 
 def enumerate_device(host: Host, number: int) -> Exported:
@@ -70,5 +79,5 @@ def _exported(event: Connected, number: int) -> Exported:
         configuration=configuration.value,
         configurations=device.configurations,
         interfaces=tuple(one[1:] for one in configuration.interfaces),
-        endpoints=tuple(configuration.endpoints.values()),
+        endpoints=tuple(configuration.endpoints),
     )

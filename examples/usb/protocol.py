@@ -5,12 +5,14 @@ what it cannot serve now it refuses (NAK), the host keeps it, and a later answer
 endpoint is ready. So unlinking is the host's business alone, and one that is refused has not begun.
 
     request                                                  buffer         answer
-    (CONNECT,)                                               none           (incarnation, speed)
+    (CONNECT,)                                               none           (incarnation, speed,
+                                                                            holds)
     (SUBMIT, incarnation, endpoint, kind, length, setup,     the data, of   (status, actual, packets
 
         packets)                                             ``length``     ready, output)
     (RESET, incarnation)                                     none           the same
     (INPUT, incarnation, function, bytes)                    none           the same
+    (UNLINK, incarnation, endpoint)                          none           the same
 
 `kind` is a transfer type of chapter9, ``setup`` the eight bytes of a control transfer or b"".
 ``packets``, of an isochronous transfer, are lengths in, and (status, actual) of each out; packets
@@ -19,6 +21,11 @@ bytes; also a refused transfer may have moved some, and the host goes on behind 
 endpoints that have refused before and would not now. ``output`` is what the device says to the
 world outside, (function, bytes) each: a serial line's characters, a keyboard's LEDs. INPUT is what
 the world says to it.
+
+A device that is real hardware (``holds``) refuses nothing: it has no word for being ready later, so
+its back end holds a transfer until the hardware ends it, and the times of a bus are its own. UNLINK
+has it let go of all transfers of an endpoint: they are answered NAK. It is behind their SUBMITs and
+before all later ones, so it can meet no others.
 
 The channel sends requests again to the successor of a back end that died. Therefore each names the
 incarnation that it is for, and another one answers (STALE,) without looking at it: nothing is done
@@ -41,6 +48,7 @@ CONNECT: Final = 0
 SUBMIT: Final = 1
 RESET: Final = 2
 INPUT: Final = 3
+UNLINK: Final = 4
 
 OK: Final = 0
 NODEV: Final = -19

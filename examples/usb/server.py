@@ -8,6 +8,7 @@ waits:
     a channel has completions     -> URBs that have ended go to the client whose they are
     a client's socket is writable -> the rest of what it gets
     a line is readable            -> input for a device
+    a period of the bus is over   -> isochronous URBs of it go to the client (frames.py)
     the listening sockets, the stop descriptor, deadlines
 
 Rules:
@@ -16,9 +17,6 @@ Rules:
 2. A client's error ends that client alone, a device's end that device and its client alone.
 3. One that does not say in `OPERATION_SECONDS` what it wants, or does not take the answer, is
    closed.
-
-Corner case: with no room for another client, or no descriptor, the listening sockets are not looked
-at until one has gone.
 """
 
 from __future__ import annotations
@@ -30,10 +28,12 @@ from functools import partial
 from typing import Any, Final
 
 from actors import Actor, Message, Timer
+from examples.door import Door
 from examples.usb import usbip
 from examples.usb.connection import Connection
 from examples.usb.controller import Disconnected, Giveback, Output
 from examples.usb.plug import Plug
+from examples.usb.urb import Urb
 from examples.usb.usbip_session import (
     Event,
     List,
@@ -57,6 +57,12 @@ class _Deadline(Message):
     client: int
 
 
+class _Due(Message):
+    """Isochronous transfers of a device, by its place, have had their time."""
+
+    plug: int
+
+
 Doors = Sequence[tuple[socket.socket, Callable[[int], Session | RedirSession]]]
 """Listening sockets, and what is spoken there."""
 
@@ -66,16 +72,16 @@ class UsbServer(Actor):
 
     def __init__(self, doors: Doors, plugs: Sequence[Plug], stop: int) -> None:
         super().__init__()
-        self._doors = list(doors)
         self._plugs = list(plugs)
         self._stop_fd = stop
         self._clients: dict[int, Connection] = {}
         self._deadlines: dict[int, Timer] = {}
         self._numbers = 0
-        self._accepting = False
+        listeners = [(listener, partial(self._on_connect, session)) for listener, session in doors]
+        self._door = Door(self, listeners, self._clients, CLIENT_LIMIT, _log)
 
     def on_start(self) -> None:
-        self._accept_more(True)
+        self._door.open()
         self.watch(self._stop_fd, self.exit)
         for plug in self._plugs:
             self.watch(plug.host.fileno(), partial(self._on_device, plug))
@@ -88,45 +94,27 @@ class UsbServer(Actor):
             client.close()
 
     def on_receive(self, message: Message) -> Any:
-        if isinstance(message, _Deadline):
-            client = self._clients.get(message.client)
-            if client is not None and client.plug is None:
-                self._drop(client, "it does not go on")
+        match message:
+            case _Deadline(number):
+                client = self._clients.get(number)
+                if client is not None and client.plug is None:
+                    self._drop(client, "it does not go on")
+            case _Due(place):
+                plug = self._plugs[place]
+                plug.timed = False
+                self._give_back(plug, plug.frames.take(self.system.now()))
+                self._time(plug)
 
     # --- clients come and go ----------------------------------------------------------------------
 
-    def _accept_more(self, wanted: bool) -> None:
-        for listener, session in self._doors:
-            if wanted and not self._accepting:
-                self.watch(listener.fileno(), partial(self._on_connect, listener, session))
-            elif self._accepting and not wanted:
-                self.unwatch(listener.fileno())
-        self._accepting = wanted
-
     def _on_connect(
-        self, listener: socket.socket, session: Callable[[int], Session | RedirSession]
+        self, session: Callable[[int], Session | RedirSession], connected: socket.socket
     ) -> None:
-        try:
-            connected, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:  # no descriptor, no memory: better when a client has gone
-            if not self._clients:
-                raise
-            _log.warning("no client can connect now: %s", error)
-            self._accept_more(False)
-            return
-        connected.setblocking(False)
-        if connected.family != socket.AF_UNIX:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._numbers += 1
         client = Connection(self._numbers, connected, session(self._numbers))
         self._clients[client.number] = client
         deadline = self.after(OPERATION_SECONDS, _Deadline(client.number))
         self._deadlines[client.number] = deadline
-        if len(self._clients) >= CLIENT_LIMIT:
-            self._accept_more(False)
         self._look_at(client)
 
     def _drop(self, client: Connection, reason: str) -> None:
@@ -143,7 +131,7 @@ class UsbServer(Actor):
         client.close()
         del self._clients[client.number]
         self._deadlines.pop(client.number).cancel()
-        self._accept_more(True)
+        self._door.open()
         plug = client.plug
         if plug is not None:
             plug.owner = None
@@ -220,27 +208,44 @@ class UsbServer(Actor):
         self._handle(plug, reap=True)
 
     def _handle(self, plug: Plug, *, reap: bool = False) -> None:
-        owner = plug.owner
-        wanted: list[Event] = []
+        ended = []
+        now = self.system.now()
         for event in plug.host.reap() if reap else plug.host.events():
             match event:
                 case Giveback(urb):
-                    if owner is not None and urb.id[0] == owner.number:
-                        more, told = owner.session.ended(urb)
-                        owner.reply(told)
-                        wanted += more
+                    if not plug.frames.hold(urb, now):
+                        ended.append(urb)
                 case Output(function, data):
                     for line in plug.lines:
                         if line.function == function:
                             line.write(data)
                 case Disconnected(reason):
                     self._unplug(plug, reason)
-        if owner is not None:
-            if wanted:
-                self._serve(owner, wanted)
-            self._send(owner)
-            if plug.gone:
-                self._drop(owner, "its device is gone")
+        self._time(plug)
+        self._give_back(plug, ended)
+        if plug.gone and plug.owner is not None:
+            self._drop(plug.owner, "its device is gone")
+
+    def _time(self, plug: Plug) -> None:
+        """Look again when the next isochronous transfer is due."""
+        due = plug.frames.due
+        if due is not None and not plug.timed:
+            plug.timed = True
+            self.after(max(due - self.system.now(), 0), _Due(self._plugs.index(plug)))
+
+    def _give_back(self, plug: Plug, ended: list[Urb]) -> None:
+        owner = plug.owner
+        if owner is None:
+            return
+        wanted: list[Event] = []
+        for urb in ended:
+            if urb.id[0] == owner.number:
+                more, told = owner.session.ended(urb)
+                owner.reply(told)
+                wanted += more
+        if wanted:
+            self._serve(owner, wanted)
+        self._send(owner)
 
     def _unplug(self, plug: Plug, reason: str) -> None:
         _log.warning("device %s is gone: %s", plug.exported.busid, reason)

@@ -70,7 +70,7 @@ class Exported:
 
     Attributes:
         interfaces: class, subclass, protocol of each.
-        endpoints: all of them, for usbredir; USB/IP's clients read the descriptors.
+        endpoints: those of all settings; USB/IP's clients read the descriptors.
     """
 
     path: str

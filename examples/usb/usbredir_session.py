@@ -9,8 +9,13 @@ Rules:
 2. Interrupt endpoints towards the host are read by ourselves, one transfer after another, from
    start to stop; what comes is sent by numbers of our own. An error is told by the status packet,
    and ends it.
-3. Isochronous streams and bulk streams are refused: no device of ours has them. What a client has
-   under way is bounded as in usbip_session.py.
+3. Isochronous streams (usbredir_streams.py) are transfers of ours too. To the host, what comes in
+   each packet is sent, by numbers of the stream. One that fails ends its stream, which is told as a
+   stall; the client may start it again.
+4. An endpoint is one of the setting that its interface has now; a client is told of all of them
+   whenever that changes.
+5. Bulk streams are refused: they are USB 3's. What a client has under way is bounded as in
+   usbip_session.py.
 
 Source: usb-redirection-protocol.md of spice/usbredir, version 0.7.
 """
@@ -19,6 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from struct import error, pack, unpack
 from typing import Any, Final
 
@@ -42,6 +49,7 @@ from examples.usb.usbip_session import (
     Unlinked,
     Wanted,
 )
+from examples.usb.usbredir_streams import Stream
 from transport import RemoteProtocolError
 
 _VERSION: Final = b"xenidc"
@@ -74,7 +82,11 @@ class RedirSession:
         self._input = bytearray()
         self._common = 0  # capabilities of both
         self._interfaces: list[tuple[int, int, int]] = []
-        self._ends: dict[int, EndpointRead] = {}
+        self._all_ends: tuple[EndpointRead, ...] = ()
+        self._settings: dict[int, int] = {}  # of interfaces, where it is not 0
+        self._ends: dict[int, EndpointRead] = {}  # of the present settings
+        self._streams: dict[int, Stream] = {}
+        self._transfers = count()  # of streams
         self._under_way: dict[Any, _Asked] = {}
         self._receiving: dict[int, int] = {}  # interrupt endpoint -> the next number
         self._bytes = 0
@@ -104,7 +116,8 @@ class RedirSession:
         """The answer to `Wanted`: it has the device. Call `receive` again, there may be packets."""
         self.state = URBS
         self._interfaces = list(device.interfaces)
-        self._ends = {end.address: end for end in device.endpoints}
+        self._all_ends = device.endpoints
+        self._set_settings({})
         body = r.CONNECT_BODY.pack(
             _SPEEDS[device.speed],
             device.device_class,
@@ -154,6 +167,7 @@ class RedirSession:
         body = packet.body
         match packet.kind:
             case r.RESET:
+                self._set_settings({})
                 self._events.append(Reset())
             case r.SET_CONFIGURATION:
                 (value,) = unpack("<B", body)
@@ -166,8 +180,10 @@ class RedirSession:
             case r.GET_ALT_SETTING:
                 (interface,) = unpack("<B", body)
                 self._ask(packet, Setup(0x81, c9.GET_INTERFACE, 0, interface, 1), self._set)
-            case r.START_ISO_STREAM | r.STOP_ISO_STREAM:
-                self._send(r.ISO_STREAM_STATUS, packet.id, bytes((r.INVAL, body[0] if body else 0)))
+            case r.START_ISO_STREAM:
+                self._start_stream(packet)
+            case r.STOP_ISO_STREAM:
+                self._stop_stream(packet)
             case r.START_INTERRUPT_RECEIVING:
                 self._start_receiving(packet)
             case r.STOP_INTERRUPT_RECEIVING:
@@ -182,6 +198,8 @@ class RedirSession:
             case r.INTERRUPT_PACKET:
                 endpoint, _, length = r.SHORT_BODY.unpack_from(body)
                 self._transfer(packet, endpoint, c9.INTERRUPT, length, r.SHORT_BODY.size, _short)
+            case r.ISO_PACKET:
+                self._stream_packet(packet)
             case r.HELLO | r.DEVICE_DISCONNECT_ACK:
                 pass
             case _:
@@ -272,8 +290,8 @@ class RedirSession:
 
     def _receive(self, packet: r.Packet, end: EndpointRead) -> None:
         number = ("receive", end.address)
-        urb = Urb((self._client, number), end.address, end.kind, end.packet)
-        self._submit(number, urb, _Asked(packet, end.packet, self._received))
+        urb = Urb((self._client, number), end.address, end.kind, end.size)
+        self._submit(number, urb, _Asked(packet, end.size, self._received))
 
     def _received(self, urb: Urb, packet: r.Packet) -> bytes:
         endpoint = urb.endpoint
@@ -295,6 +313,87 @@ class RedirSession:
     def _receiving_status(self, packet: r.Packet, endpoint: int, status: int) -> None:
         self._send(r.INTERRUPT_RECEIVING_STATUS, packet.id, bytes((status, endpoint)))
 
+    # --- isochronous endpoints --------------------------------------------------------------------
+
+    def _start_stream(self, packet: r.Packet) -> None:
+        endpoint, packets, transfers = unpack("<BBB", packet.body)
+        end = self._ends.get(endpoint)
+        known = end is not None and end.kind == c9.ISOCHRONOUS and endpoint not in self._streams
+        if end is None or not known or not packets * transfers:
+            self._stream_status(packet.id, endpoint, r.INVAL)
+            return
+        if packets * end.size > p.URB_LIMIT:
+            raise RemoteProtocolError(f"a stream of transfers of {packets} x {end.size} bytes")
+        self._streams[endpoint] = stream = Stream(end, packets, transfers)
+        self._stream_status(packet.id, endpoint, r.SUCCESS)
+        if endpoint & c9.IN:
+            for _ in range(transfers):
+                self._stream_transfer(packet, stream, (end.size,) * packets)
+
+    def _stop_stream(self, packet: r.Packet) -> None:
+        (endpoint,) = unpack("<B", packet.body)
+        self._end_stream(endpoint)
+        self._stream_status(packet.id, endpoint, r.SUCCESS)
+
+    def _end_stream(self, endpoint: int) -> None:
+        stream = self._streams.pop(endpoint, None)
+        if stream is not None:
+            self._events += [Unlinked((self._client, number)) for number in stream.under_way]
+
+    def _stream_packet(self, packet: r.Packet) -> None:
+        endpoint, _, length = r.SHORT_BODY.unpack_from(packet.body)
+        data = packet.body[r.SHORT_BODY.size :]
+        end = self._ends.get(endpoint)
+        if endpoint & c9.IN or end is None or end.kind != c9.ISOCHRONOUS:
+            raise RemoteProtocolError(f"an isochronous packet for endpoint {endpoint:#x}")
+        if len(data) != length or length > end.size:
+            raise RemoteProtocolError(
+                f"a packet of {length} bytes comes with {len(data)}, {end.size} allowed"
+            )
+        stream = self._streams.get(endpoint)
+        if stream is not None:  # else it was sent before the client heard that its stream has ended
+            stream.put(data)
+            self._feed(packet, stream)
+
+    def _feed(self, packet: r.Packet, stream: Stream) -> None:
+        while taken := stream.take():
+            self._stream_transfer(packet, stream, tuple(map(len, taken)), b"".join(taken))
+
+    def _stream_transfer(
+        self, packet: r.Packet, stream: Stream, lengths: tuple[int, ...], data: bytes = b""
+    ) -> None:
+        number = ("stream", next(self._transfers))
+        stream.under_way.add(number)
+        size = sum(lengths)
+        urb = Urb((self._client, number), stream.end.address, c9.ISOCHRONOUS, size, data)
+        urb.packets = lengths
+        self._submit(number, urb, _Asked(packet, size, partial(self._streamed, stream)))
+
+    def _streamed(self, stream: Stream, urb: Urb, packet: r.Packet) -> bytes:
+        endpoint = stream.end.address
+        stream.under_way.discard(urb.id[1])
+        if self._streams.get(endpoint) is not stream:
+            return b""
+        if urb.status != p.OK:
+            self._end_stream(endpoint)
+            body = bytes((r.STALL, endpoint))
+            return r.packet(r.ISO_STREAM_STATUS, packet.id, body, self._common)
+        if not urb.is_in:
+            self._feed(packet, stream)
+            return b""
+        told, at = [], 0
+        for length, (status, actual) in zip(urb.packets, urb.results, strict=True):
+            head = r.SHORT_BODY.pack(endpoint, r.STATUSES.get(status, r.IOERROR), actual)
+            body = head + urb.received[at : at + actual]
+            told.append(r.packet(r.ISO_PACKET, stream.next_id, body, self._common))
+            stream.next_id += 1
+            at += length
+        self._stream_transfer(packet, stream, urb.packets)
+        return b"".join(told)
+
+    def _stream_status(self, number: int, endpoint: int, status: int) -> None:
+        self._send(r.ISO_STREAM_STATUS, number, bytes((status, endpoint)))
+
     # --- how ends are told ------------------------------------------------------------------------
 
     def _controlled(self, urb: Urb, packet: r.Packet) -> bytes:
@@ -310,6 +409,7 @@ class RedirSession:
     def _configured(self, urb: Urb, packet: r.Packet) -> bytes:
         value = urb.received[0] if urb.received else Setup.of(urb.setup).value & 0xFF
         if packet.kind == r.SET_CONFIGURATION and urb.status == p.OK:
+            self._set_settings({})
             self._describe()
         body = bytes((_status(urb), value))
         return r.packet(r.CONFIGURATION_STATUS, packet.id, body, self._common)
@@ -317,11 +417,22 @@ class RedirSession:
     def _set(self, urb: Urb, packet: r.Packet) -> bytes:
         setup = Setup.of(urb.setup)
         value = urb.received[0] if urb.received else setup.value & 0xFF
+        if packet.kind == r.SET_ALT_SETTING and urb.status == p.OK:
+            self._set_settings({**self._settings, setup.index: value})
+            self._describe()
         body = bytes((_status(urb), setup.index & 0xFF, value))
         return r.packet(r.ALT_SETTING_STATUS, packet.id, body, self._common)
 
+    def _set_settings(self, settings: dict[int, int]) -> None:
+        self._settings = settings
+        self._ends = {
+            end.address: end
+            for end in self._all_ends
+            if end.setting == settings.get(end.interface, 0)
+        }
+
     def _describe(self) -> None:
-        """The interfaces and the endpoints, as they are while the device is configured."""
+        """The interfaces and the endpoints, as they are in the present settings."""
         rows = [dict(enumerate(column)) for column in zip(*self._interfaces, strict=True)]
         numbers = dict(enumerate(range(len(self._interfaces))))
         tables = b"".join(r.table(row) for row in (numbers, *rows))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.guest.initramfs import Archive
@@ -23,6 +23,7 @@ MODULES = (
     *("cdc_acm", "evdev", "ext4", "crc32c_generic"),
 )
 READY = "the shell reads"
+_ELF = b"\x7fELF"
 
 _INIT = """#!/bin/sh
 export PATH=/bin LD_LIBRARY_PATH=/lib
@@ -54,8 +55,13 @@ def kernel_of(root: Path) -> Path:
     return kernel
 
 
-def build(root: Path) -> bytes:
-    """The initial file system, of unpacked packages and this machine's e2fsprogs."""
+def build(root: Path, modules: Iterable[str] = (), files: Iterable[tuple[str, Path]] = ()) -> bytes:
+    """The initial file system, of unpacked packages and this machine's e2fsprogs.
+
+    Args:
+        modules: of the kernel, to be loaded beside the usual ones.
+        files: what else is to be there, name and file; with the libraries that programs need.
+    """
     archive = Archive()
     for name in ("proc", "sys", "dev", "tmp", "mnt", "run", "var/run", "etc", "usr/share/hwdata"):
         archive.directory(name)
@@ -65,19 +71,23 @@ def build(root: Path) -> bytes:
     archive.file("bin/busybox", root / "bin/busybox")
     archive.link("bin/sh", "busybox")
     libraries = _libraries_of(root)
-    for path in (
+    programs = [
         root / "usr/sbin/usbip",
         root / "usr/bin/usbreset",
         Path(program("mkfs.ext4")),
         Path(program("e2fsck")),
-    ):
-        archive.file(f"bin/{path.name}", path)
+    ]
+    chosen = [(f"bin/{path.name}", path) for path in programs]
+    for name, path in (*chosen, *files):
+        archive.file(name, path)
+        if path.read_bytes()[:4] != _ELF:
+            continue
         for library in _needed(path, libraries):
             folder = "lib64" if library.name.startswith("ld-linux") else "lib"
             archive.file(f"{folder}/{library.name}", library.resolve())
     order: list[str] = []
     found = {path.stem.replace("-", "_"): path for path in root.glob("lib/modules/**/*.ko")}
-    for module in MODULES:
+    for module in (*MODULES, *modules):
         order += [name for name in _in_order(module, found) if name not in order]
     for name in order:
         archive.file(f"modules/{name}.ko", found[name])

@@ -1,4 +1,4 @@
-"""A Linux machine under QEMU (software emulation) that a test gives commands.
+"""A Linux machine under QEMU (software emulation) that a test or a benchmark gives commands.
 
 Owns the QEMU process: it ends with the `with` block. Commands go to the guest's shell by a serial
 line (image.py). What the guest says, and that it ends, is waited for with a deadline of `PATIENCE`
@@ -12,14 +12,12 @@ from __future__ import annotations
 import re
 import select
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 from tests.guest import image
-from tests.guest.packages import Missing, program, unpacked
+from tests.guest.packages import program, unpacked
 
 HOST = "10.0.2.2"
 PATIENCE = 60.0  # seconds
@@ -32,16 +30,26 @@ class GuestFailed(Exception):
 
 
 class Linux:
-    """A guest with files in ``directory``; ``devices``: more of QEMU's command line.
+    """A guest with files in ``directory``.
+
+    Args:
+        devices: more of QEMU's command line.
+        modules, files: see `image.build`.
 
     Raises:
         Missing: what is needed for it is not here.
     """
 
-    def __init__(self, directory: Path, *devices: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *devices: str,
+        modules: Iterable[str] = (),
+        files: Iterable[tuple[str, Path]] = (),
+    ) -> None:
         root = unpacked()
         initramfs = directory / "initramfs"
-        initramfs.write_bytes(image.build(root))
+        initramfs.write_bytes(image.build(root, modules, files))
         self._log = directory / "console"
         self._heard = b""
         self._process = subprocess.Popen(
@@ -131,11 +139,3 @@ class Linux:
     def _failure(self, text: str) -> GuestFailed:
         last = "\n".join(self.log.splitlines()[-30:])
         return GuestFailed(f"{text}\nThe kernel's last words:\n{last}")
-
-
-def linux(directory: Path, *devices: str) -> Linux:
-    """A guest for a test, which is skipped where there can be none."""
-    try:
-        return Linux(directory, *devices)
-    except Missing as missing:
-        pytest.skip(f"no guest: {missing}")

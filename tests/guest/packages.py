@@ -19,7 +19,13 @@ from tests.sources import ROOT
 CACHE = ROOT / ".cache" / "guest"
 PACKAGES = ("busybox-static", "usbip", "usbutils")
 KERNEL = "linux-image-amd64"  # depends on the present version of the kernel that is not "cloud"
-PROGRAMS = ("qemu-system-x86_64", "mkfs.ext4", "e2fsck", "ldd")
+PROGRAMS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mkfs.ext4": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "ldd": "libc-bin",
+}
+"""Programs of this machine, and the packages that have them."""
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
@@ -36,7 +42,9 @@ def program(name: str) -> str:
     """
     found = shutil.which(name, path=_PATH)
     if found is None:
-        raise Missing(f"{name} is not installed")
+        package = PROGRAMS.get(name)
+        advice = f": apt-get install {package}" if package else ""
+        raise Missing(f"{name} is not installed{advice}")
     return found
 
 

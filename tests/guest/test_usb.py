@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.machine import HOST, Linux, linux
+from tests.guest.booted import linux
+from tests.guest.machine import HOST, Linux
 from tests.usb.helpers import Served, exporting
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]

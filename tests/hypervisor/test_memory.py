@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypervisor import GrantRevoked, Mapping, Region
-from hypervisor.memory import merged, read_memory, write_memory
+from hypervisor.memory import read_memory, write_memory
+from hypervisor.region import merged
 
 PAGE = mmap.PAGESIZE
 

@@ -165,3 +165,23 @@ class Counting(BackEnd):
         if request.body == "gate":
             self.gates[0].wait()
         self.served.append(request.body)
+
+
+class Lasting(BackEnd):
+    """Every request lasts until nobody wants its answer any more; an orderly end leaves a file."""
+
+    def on_start(self, path: str) -> None:
+        self._path = path
+        self._over = self.runtime.lock("nobody")
+        self._over.acquire()
+
+    def on_request(self, request: Request) -> Any:
+        return self.offload(self._over.acquire)
+
+    def on_abandoned(self) -> None:
+        if self._over.locked():
+            self._over.release()
+
+    def on_stop(self) -> None:
+        with open(self._path, "w", encoding="ascii"):
+            pass

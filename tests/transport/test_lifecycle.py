@@ -19,8 +19,8 @@ import pytest
 from hypervisor import HypervisorError, Machine, StaleEpoch, XenbusState
 from hypervisor import xenbus as bus
 from hypervisor.xenbus import Died, Event, Joint, Pair, Say, Side, Tell, step
-from tests.transport.drivers import Echo, Leaver
-from transport import ChannelClosed, connect, lifecycle
+from tests.transport.drivers import Echo, Lasting, Leaver
+from transport import ChannelClosed, Filter, connect, lifecycle, stack
 from transport.lifecycle import (
     BACK,
     CLOSED,
@@ -237,3 +237,16 @@ def test_a_channel_that_is_closed_before_anybody_served_it_is_gone_from_the_bus(
     machine.guest.connect("nobody", front[1])
     with pytest.raises(HypervisorError, match="connected already"):
         machine.guest.connect("nobody", front[1])
+
+
+@pytest.mark.parametrize("filters", [(), (Filter,)])
+def test_a_driver_whose_work_lasts_for_ever_is_told_and_ends_in_order(
+    filters: tuple[type[Filter], ...], host: Machine, place: str, tmp_path: Path
+) -> None:
+    ended = tmp_path / "ended"
+    host.start("lasting", *stack(*filters, (Lasting, str(ended))), placement=place)
+    with connect(host, "lasting") as channel:
+        channel.submit("anything")
+        channel.push()
+        host.shutdown("lasting")
+        assert ended.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -119,15 +120,33 @@ class Client:
 
     # --- transfers --------------------------------------------------------------------------------
 
-    def submit(self, endpoint: int, what: int | bytes, setup: bytes = bytes(8)) -> int:
-        """Send a command; its number."""
+    def submit(
+        self,
+        endpoint: int,
+        what: int | bytes,
+        setup: bytes = bytes(8),
+        packets: Sequence[int] = (),
+    ) -> int:
+        """Send a command; its number. Isochronous packets lie one behind the other."""
         self._numbers += 1
+        starts = itertools.accumulate(packets, initial=0)
+        spans = [
+            usbip.PACKET.pack(at, size, 0, 0) for at, size in zip(starts, packets, strict=False)
+        ]
         length, data = (what, b"") if isinstance(what, int) else (len(what), what)
         is_in = isinstance(what, int)
         self._directions[self._numbers] = is_in
         self.socket.sendall(
             submit(
-                self._numbers, endpoint, length, data, is_in=is_in, setup=setup, devid=self.devid
+                self._numbers,
+                endpoint,
+                length,
+                data,
+                is_in=is_in,
+                setup=setup,
+                devid=self.devid,
+                packets=len(packets) or -1,
+                tail=b"".join(spans),
             )
         )
         return self._numbers
@@ -152,9 +171,10 @@ class Client:
         if kind == usbip.RET_UNLINK:
             return number, struct.unpack_from(">20xi", head)[0]
         assert kind == usbip.RET_SUBMIT
-        status, actual = struct.unpack_from(">20xii", head)
+        status, actual, _, packets = struct.unpack_from(">20xiiii", head)
         data = self.receive(actual) if self._directions.pop(number) else b""
-        return number, Ended(status, actual, data)
+        spans = self.receive(max(packets, 0) * usbip.PACKET.size)
+        return number, Ended(status, actual, data, tuple(usbip.PACKET.iter_unpack(spans)))
 
     def transfer(self, endpoint: int, what: int | bytes, setup: bytes = bytes(8)) -> Ended:
         """Submit and wait for the end, which must be the next thing that comes."""
@@ -184,7 +204,9 @@ class Here:
 
 
 @contextlib.contextmanager
-def exporting_here(*devices: list[list[Any]], image: Path | None = None) -> Iterator[Here]:
+def exporting_here(
+    *devices: list[list[Any]], image: Path | None = None, driver: type[UsbDevice] = UsbDevice
+) -> Iterator[Here]:
     """Export devices, a list of functions each; their keyboards and lines have pipes.
 
     The image is the disk "disk" of the block driver.
@@ -198,7 +220,7 @@ def exporting_here(*devices: list[list[Any]], image: Path | None = None) -> Iter
         plugs, worlds = [], []
         for number, functions in enumerate(devices, 1):
             arguments = ("thing", 0x1209, number, "0123456789AB", functions)
-            machine.start(f"usb{number}", UsbDevice, *arguments, placement="thread")
+            machine.start(f"usb{number}", driver, *arguments, placement="thread")
             host = Host(stack.enter_context(connect(machine, f"usb{number}")))
             plug = Plug(host, enumerate_device(host, number))
             for place, function in enumerate(functions):

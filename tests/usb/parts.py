@@ -5,9 +5,11 @@ requests.
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 from examples.usb import chapter9 as c9
 from examples.usb import protocol as p
+from examples.usb.backend import UsbDevice
 from examples.usb.descriptors import Endpoint, Identity, Interface
 from examples.usb.device import CONFIGURATION, Device
 from examples.usb.function import Function, InPipe, Result
@@ -70,6 +72,13 @@ class Camera(Function):
     def receive(self, endpoint: int, view: memoryview) -> Result:
         self.pipe.put(bytes(view))
         return p.OK, len(view)
+
+
+class CameraDevice(UsbDevice):
+    """The back end of one."""
+
+    def function(self, serial_number: str, kind: str, *arguments: Any) -> Function:
+        return Camera()
 
 
 def control(device: Device, setup: c9.Setup, data: bytes = b"") -> tuple[int, bytes]:

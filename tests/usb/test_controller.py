@@ -523,3 +523,98 @@ def test_every_urb_ends_once_and_nothing_is_done_twice(actions: list[str]) -> No
     got = [bytes(urb.received) for urb in wire.ended if urb.endpoint == 0x81 and urb.actual]
     assert len(set(got)) == len(got)
     assert {urb.status for urb in wire.ended} <= {p.OK, p.IOERROR, p.CONNRESET}
+
+
+# --- isochronous transfers, and devices that hold transfers ---------------------------------------
+
+ISO_IN = 0x81
+
+
+def camera() -> Sequence[Function]:
+    return [Camera()]
+
+
+def test_isochronous_transfers_are_sent_ahead_and_end_in_order() -> None:
+    wire = attached(camera)
+    urbs = [wire.submit(ISO_IN, 64, packets=(64,)) for _ in range(9)]
+    assert len(wire.requests) == 4
+    wire.step()
+    assert len(wire.requests) == 4
+    wire.run()
+    assert wire.ended == urbs
+
+
+def test_isochronous_transfers_that_were_sent_to_a_dead_device_fail_and_the_others_go_on() -> None:
+    wire = attached(camera)
+    urbs = [wire.submit(ISO_IN, 64, packets=(64,)) for _ in range(6)]
+    wire.kill(carried_out=2)
+    wire.run()
+    assert wire.controller.restarts == 1
+    assert wire.ended == urbs
+    assert statuses(wire) == [p.IOERROR] * 4 + [p.OK] * 2
+
+
+class Holding(Wire):
+    """A device that is hardware: its back end answers when a test says so."""
+
+    def hold(self) -> None:
+        self.controller.holds = True
+
+    def answer(self, urb: Urb | None, status: int) -> None:
+        """The device ends that transfer, or (None) has let go of others."""
+        place = next(at for at, (send, _) in enumerate(self.requests) if send.token.urb is urb)
+        send, _ = self.requests[place]
+        del self.requests[place]
+        self.perform(self.controller.answered(send.token, (status, 0, (), (), ()), b""))
+
+    def asked(self) -> list[tuple[int, int]]:
+        """Operation and endpoint of each request."""
+        return [(send.body[0], send.body[2]) for send, _ in self.requests]
+
+
+def holding() -> Holding:
+    wire = Holding(camera)
+    wire.run()
+    wire.hold()
+    return wire
+
+
+def test_a_device_that_holds_a_transfer_is_told_to_let_go_of_it() -> None:
+    wire = holding()
+    first, second = (wire.submit(ISO_IN, 64, packets=(64,)) for _ in range(2))
+    wire.perform(wire.controller.unlink(first.id))
+    assert wire.asked() == [(p.SUBMIT, ISO_IN)] * 2 + [(p.UNLINK, ISO_IN)]
+    wire.answer(first, p.NAK)
+    wire.answer(second, p.NAK)
+    assert statuses(wire) == [p.CONNRESET]
+    assert wire.asked() == [(p.UNLINK, ISO_IN), (p.SUBMIT, ISO_IN)]  # the second one again
+    wire.answer(None, p.OK)
+    wire.run()
+    assert wire.ended == [first, second]
+    assert second.status == p.OK
+
+
+def test_an_unlink_that_comes_too_late_meets_no_other_transfer() -> None:
+    wire = holding()
+    first = wire.submit(ISO_IN, 64, packets=(64,))
+    wire.perform(wire.controller.unlink(first.id))
+    wire.answer(first, p.OK)
+    second = wire.submit(ISO_IN, 64, packets=(64,))
+    assert first.status == p.OK
+    assert wire.asked() == [(p.UNLINK, ISO_IN), (p.SUBMIT, ISO_IN)]
+    wire.answer(None, p.OK)
+    wire.run()
+    assert second.status == p.OK
+
+
+def test_a_device_that_answers_that_it_is_gone_is_gone_for_all() -> None:
+    wire = holding()
+    sent = [wire.submit(ISO_IN, 64, packets=(64,)) for _ in range(6)]
+    wire.answer(sent[0], p.NODEV)
+    assert [urb.status for urb in wire.ended] == [p.NODEV] * 3  # it, and those not sent
+    assert isinstance(wire.events[-1], Disconnected)
+    for urb in sent[1:4]:
+        wire.answer(urb, p.IOERROR)
+    assert wire.ended == [sent[0], *sent[4:], *sent[1:4]]
+    assert {urb.status for urb in wire.ended} == {p.NODEV}
+    assert wire.controller.state == GONE

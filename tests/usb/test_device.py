@@ -215,7 +215,7 @@ def test_a_composite_device_joins_the_interfaces_of_a_function() -> None:
         (3, 10, 0, 0),
         (4, 0xFF, 0, 0),
     ]
-    assert {at: (end.kind, end.interface) for at, end in configuration.endpoints.items()} == {
+    assert {end.address: (end.kind, end.interface) for end in configuration.endpoints} == {
         0x81: (c9.BULK, 0),
         0x01: (c9.BULK, 0),
         0x82: (c9.INTERRUPT, 1),

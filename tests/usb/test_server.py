@@ -19,6 +19,7 @@ from examples.usb import mass_storage as ms
 from examples.usb import protocol as p
 from examples.usb import scsi, usbip
 from tests.usb.helpers import Client, Ended, exporting, exporting_here, need_usbip, refused
+from tests.usb.parts import CameraDevice
 from tests.usb.test_usbip import req_import, submit, unlink
 
 DISK = [["block", "disk"]]
@@ -53,6 +54,21 @@ def read_blocks(client: Client, lba: int, blocks: int) -> bytes:
     status = client.transfer(1, 13)
     assert ms.CSW.unpack(status.data) == (ms.CSW_SIGNATURE, 7, 0, ms.PASSED)
     return data.data
+
+
+def test_isochronous_transfers_end_in_order_with_what_became_of_each_packet() -> None:
+    with (
+        exporting_here([["camera"]], driver=CameraDevice) as served,
+        served.client("1-1") as client,
+    ):
+        sent = client.submit(1, b"abbccc", packets=(1, 2, 3))
+        first = client.submit(1, 128, packets=(64, 64))
+        second = client.submit(1, 128, packets=(64, 64))
+        ends = dict(client.ret() for _ in range(3))
+        assert list(ends) in ([sent, first, second], [first, sent, second], [first, second, sent])
+        assert ends[sent] == Ended(p.OK, 6, b"", ((0, 1, 1, 0), (1, 2, 2, 0), (3, 3, 3, 0)))
+        assert ends[first] == Ended(p.OK, 3, b"abb", ((0, 64, 1, 0), (64, 64, 2, 0)))
+        assert ends[second] == Ended(p.OK, 3, b"ccc", ((0, 64, 3, 0), (64, 64, 0, 0)))
 
 
 def test_devices_are_listed_attached_and_used(image: Path) -> None:
@@ -326,8 +342,10 @@ def test_a_disk_that_is_read_only_says_so(image: Path, tmp_path: Path) -> None:
     [
         (["--disk", "/none", "--tcp", "127.0.0.1:0"], "image /none does not exist"),
         (["--disk", "/", "--tcp", "127.0.0.1:0"], "image / is a directory"),
-        (["--tcp", "127.0.0.1:0"], "nothing to serve: --disk, --keyboard or --serial"),
+        (["--tcp", "127.0.0.1:0"], "nothing to serve: --disk, --keyboard, --serial or"),
         (["--keyboard"], "nowhere to serve: --tcp or --usbredir"),
+        (["--host-device", "x:1", "--tcp", "127.0.0.1:0"], "'x:1' is neither VENDOR:PRODUCT nor"),
+        (["--host-device", "10000:1", "--tcp", "127.0.0.1:0"], "'10000:1' is neither"),
         (["--keyboard", "--tcp", "here"], "argument --tcp: 'here' is not HOST:PORT"),
         (["--keyboard", "--tcp", "127.0.0.1:99999"], "'127.0.0.1:99999' is not HOST:PORT"),
         (["--keyboard", "--tcp", "127.0.0.1:0", "--intensity", "x"], "'x' is not a number from 0"),

@@ -325,8 +325,16 @@ class Client:
             data += piece
         return found[0]
 
-    def ask(self, kind: int, number: int, body: bytes) -> r.Packet:
+    def send(self, kind: int, body: bytes, number: int = 0) -> None:
         self.socket.sendall(r.packet(kind, number, body, ALL))
+
+    def ask_status(self, kind: int, body: bytes) -> int:
+        """The status in the answer to a packet that starts or stops something."""
+        self.send(kind, body)
+        return self.packet().body[0]
+
+    def ask(self, kind: int, number: int, body: bytes) -> r.Packet:
+        self.send(kind, body, number)
         packet = self.packet()
         assert (packet.kind, packet.id) == (kind, number)
         return packet
