@@ -12,6 +12,7 @@ one that is stopped does not answer, and is killed when the watchdog's time is o
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,7 @@ class SimulatedDomain(DomainActor):
         self._watchdog = watchdog
         self._grace = grace
         self._ping: Timer | None = None
+        self._at_end = ExitStack()
 
     def on_start(self) -> None:
         if self._simulation.strikes(SLOW_START, self._name):
@@ -76,7 +78,7 @@ class SimulatedDomain(DomainActor):
                 program,
                 self._args,
                 name=f"{self._name}.program",
-                shutdown=self._grace,
+                shutdown=None,  # `stop_order` has its whole process killed
             )
         except StartFailed as failure:
             if self._process.killed:
@@ -92,9 +94,14 @@ class SimulatedDomain(DomainActor):
         """Only an orderly end leaves its program time for one."""
         if self.exit_reason.kind not in ("shutdown", "normal"):
             self._process.kill()
+        else:
+            what = f"{self._name} has not ended in time"
+            deadline = self._simulation.later(self._grace, what, self._process.kill)
+            self._at_end.callback(deadline.cancel)
         return super().stop_order()
 
     def on_stop(self) -> None:
+        self._at_end.close()
         how = self._dying()
         self._process.kill()
         self._destroy(how)

@@ -44,7 +44,7 @@ from hypervisor import (
 from transport import descriptors
 from transport.driver import BackEnd, Offloaded, Request
 from transport.endpoint import open_front_end
-from transport.errors import RemoteProtocolError, VersionMismatch
+from transport.errors import ChannelClosed, RemoteProtocolError, VersionMismatch
 from transport.frontend import FrontEnd
 from transport.handshake import Acceptance, Offer, agree
 from transport.lifecycle import BACK, CLOSED, CLOSING, CONNECTED, INIT_WAIT
@@ -425,7 +425,9 @@ class BackEndActor(Actor):
                 result = self._guest.interruptible(work.run)()
                 answer = descriptors.pack_result(connection.epoch, number, result)
             except BaseException as error:  # noqa: BLE001 - there is nobody else to tell
-                if connection.wants_errors:
+                # A back end that ends closes the channels of its driver: that is no answer.
+                ours = isinstance(error, ChannelClosed) and hasattr(self, "exit_reason")
+                if connection.wants_errors and not ours:
                     answer = descriptors.pack_error(connection.epoch, number, error)
         try:
             last = connection.end(number, answer)

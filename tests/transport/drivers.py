@@ -67,6 +67,13 @@ class Relay(BackEnd):
         return answer
 
 
+class OffloadingRelay(Relay):
+    """The same, in worker threads."""
+
+    def on_request(self, request: Request) -> Any:
+        return self.offload(super().on_request, request)
+
+
 def wait_for_reader(path: str) -> str:
     """Blocks until somebody opens the FIFO for reading."""
     with open(path, "wb"):

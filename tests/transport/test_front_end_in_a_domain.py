@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from hypervisor import DomainStartError, Machine
-from tests.transport.drivers import Echo, Relay
+from actors import System
+from hypervisor import DomainSpec, DomainStartError, Machine
+from tests.transport.drivers import Echo, OffloadingRelay, Relay
 from transport import BackEnd, LocalProtocolError, RemoteError, connect
 
 PLACEMENTS = ("thread", "process")
@@ -42,6 +43,24 @@ def test_a_device_may_come_after_the_driver_that_uses_it(machine: Machine, front
         machine.start("far", Echo, placement="thread")
         assert channel.call("again") == "again"
         assert asked.result == "hello"
+
+
+@pytest.mark.parametrize("relay", [Relay, OffloadingRelay])
+@pytest.mark.simulate(seeds=10)
+def test_a_driver_that_is_restarted_with_the_other_back_end_answers_all_the_same(
+    system: System, relay: type[BackEnd]
+) -> None:
+    with Machine(system=system) as machine:
+        members = [DomainSpec("far", Echo), DomainSpec("near", relay, ("far",))]
+        machine.group("both", members, strategy="rest_for_one")
+        with connect(machine, "near", slots=8, buffer_bytes=1 << 14) as channel:
+            asked = [channel.submit(number) for number in range(6)]
+            channel.push()
+            machine.kill("far")
+            assert channel.call("hello") == "hello"
+            channel.drain()
+            assert [each.result for each in asked] == list(range(6))
+        assert [machine.domain(name).restarts for name in ("far", "near")] == [1, 1]
 
 
 @pytest.mark.parametrize("front", PLACEMENTS)
