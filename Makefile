@@ -31,7 +31,7 @@ docs: $(VENV)/.docs ## the documentation, as a site in build/docs
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs
 	@echo 'see build/docs/index.html'
 
-bench: $(VENV)/.demo ## this beside others, in ratios (see benchmarks/README.md)
+bench: $(VENV)/.bench ## this beside others, in ratios (see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 stress: $(VENV)/.dev ## the long tests
@@ -51,6 +51,13 @@ $(BIN)/python:
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@echo 'installing into $(VENV) (once)'
 	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	@echo 'installing into $(VENV) (once)'
+	@$(PIP) --editable '.[demo,bench]' || { \
+		echo 'not all that is measured against can be installed here: that is left out'; \
+		$(PIP) --editable '.[demo]'; }
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python

@@ -22,6 +22,7 @@ from typing import Any
 import pykka
 
 from actors import Actor, ChildSpec, Message, Ref, Supervisor, System
+from benchmarks.effort import Effort
 from benchmarks.report import interleave, median, percentile, progress, table
 
 ASKS, TELLS, RESTARTS = 2000, 20_000, 100  # of each contestant in each round
@@ -73,15 +74,18 @@ Contest = Callable[[dict[str, Any]], Measures]
 Show = Callable[[float], str]
 
 
-def run(rounds: int) -> None:
+def run(effort: Effort) -> None:
     """Measure and print."""
-    _compare("ask, 64 B there and back, p50", _asks, rounds, lambda s: f"{s * 1e6:.1f} us", ">= 2")
-    for count in (1, 2):
-        title = f"{TELLS} tells of 64 B, {count} sending, until the last is handled"
-        tells = partial(_tells, threads=count)
-        _compare(title, tells, rounds, lambda s: f"{TELLS / s / 1e3:.0f} k/s", ">= 1.5")
-    rows = []
-    for name, count in {"pooled actor": 100_000, "pykka, Message": 2_000}.items():
+    rounds, tells = effort.rounds, effort.count(TELLS)
+    asks = partial(_asks, count=effort.count(ASKS))
+    _compare("ask, 64 B there and back, p50", asks, rounds, lambda s: f"{s * 1e6:.1f} us", ">= 2")
+    for threads in (1, 2):
+        title = f"{tells} tells of 64 B, {threads} sending, until the last is handled"
+        contest = partial(_tells, threads=threads, tells=tells)
+        _compare(title, contest, rounds, lambda s: f"{tells / s / 1e3:.0f} k/s", ">= 1.5")
+    rows, restarts = [], effort.count(RESTARTS)
+    for name, usual in {"pooled actor": 100_000, "pykka, Message": 2_000}.items():
+        count = effort.count(usual)
         progress(f"{count} x {name}")
         call = f"from benchmarks.actors import many; many({name!r}, {count})"
         printed = subprocess.check_output([sys.executable, "-c", call])
@@ -93,10 +97,10 @@ def run(rounds: int) -> None:
     table("a great many", ("", "start", "stop", "idle, each", "after an ask, each"), rows)
     fates = {"pooled actor": ["pooled actor", "-"], "thread actor": ["thread actor", "< 200 us"]}
     for _ in _processors("restarts"):
-        for name, times in _restarts(rounds).items():
+        for name, times in _restarts(rounds, restarts).items():
             fates[name] += [f"{percentile(times, share) * 1e6:.0f} us" for share in (0.5, 0.99)]
     head = ("", "aim for p50", "p50 on one processor", "p99", "p50 on all", "p99")
-    title = f"from a fatal tell to the end of the next on_start, {rounds * RESTARTS} each"
+    title = f"from a fatal tell to the end of the next on_start, {rounds * restarts} each"
     table(title, head, [*fates.values(), ("pykka", *"-----")])
 
 
@@ -124,14 +128,14 @@ def _compare(title: str, contest: Contest, rounds: int, show: Show, aim: str) ->
     table(title, ("", "aim", *head, "on all", *head[1:]), list(rows.values()))
 
 
-def _asks(refs: dict[str, Any]) -> Measures:
+def _asks(refs: dict[str, Any], count: int) -> Measures:
     def measure(ask: Callable[[Any], object], message: Any = None) -> float:
         times = []
-        for _ in range(ASKS // 10 + ASKS):
+        for _ in range(count // 10 + count):
             began = time.perf_counter()
             ask(message)
             times.append(time.perf_counter() - began)
-        return median(times[ASKS // 10 :])  # the first were to warm
+        return median(times[count // 10 :])  # the first were to warm
 
     asked, answered = Lock(), Lock()
     asked.acquire()
@@ -152,14 +156,14 @@ def _asks(refs: dict[str, Any]) -> Measures:
     return {**asks, "two locks (floor)": partial(measure, hand_over)}
 
 
-def _tells(refs: dict[str, Any], threads: int) -> Measures:
+def _tells(refs: dict[str, Any], threads: int, tells: int) -> Measures:
     def measure(ref: Any, message: Any) -> float:
         def tell(count: int) -> None:
             for _ in range(count):
                 ref.tell(message)
 
         with ThreadPoolExecutor(threads) as pool:
-            for count in (TELLS // 10, TELLS):  # the first are to warm
+            for count in (tells // 10, tells):  # the first are to warm
                 began = time.perf_counter()
                 list(pool.map(tell, [count // threads] * threads))
                 ref.ask(message)  # it comes after all that was told
@@ -168,18 +172,18 @@ def _tells(refs: dict[str, Any], threads: int) -> Measures:
     return {name: partial(measure, refs[name], kinds[name][1]) for name in kinds}
 
 
-def _restarts(rounds: int) -> dict[str, list[float]]:
+def _restarts(rounds: int, count: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in mortals}
     for name, child in [*mortals.items()] * rounds:
         with System() as system:  # the period is short, as a supervisor goes through all in it
             system.start(Supervisor, [ChildSpec.of("child", child)], intensity=10**9, period=0.01)
             _, ref = births.get()
-            for count in range(-RESTARTS // 10, RESTARTS):  # the first are to warm
+            for place in range(-count // 10, count):  # the first are to warm
                 time.sleep(0.001)  # everyone has come to rest
                 began = time.perf_counter()
                 ref.tell(Ping(BODY))
                 born, ref = births.get()
-                times[name] += [born - began] if count >= 0 else []
+                times[name] += [born - began] if place >= 0 else []
     return times
 
 

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import Any, ClassVar
 
 from actors import Actor, Message
+from benchmarks.effort import Effort
 from benchmarks.report import interleave, median, progress, table
 from hypervisor import EventChannel, Guest, Machine, new_event
 
@@ -40,30 +41,30 @@ class Lodger(Actor):
 guests: SimpleQueue[Guest] = SimpleQueue()  # global, as a domain starts by the name of its class
 
 
-def run(rounds: int) -> None:
+def run(effort: Effort) -> None:
     """Measure and print."""
+    channels, sample = effort.count(CHANNELS), effort.count(SAMPLE)
+    send = partial(_timed, effort.count(SENDS))
     times: dict[str, list[tuple[float, float]]] = {"first": [], "last": []}
     with _world() as few, _world() as many:
-        for count in range(CHANNELS):
-            if count % (CHANNELS // 100) == 0:
+        for count in range(channels):
+            if count % 100 == 0:
                 progress(f"event channels: {count} are open")
             for end in _open(many[count % DOMAINS], many[(count * 7 + 1) % DOMAINS]):
                 end.close_signals()
         progress("event channels")
         worlds = {"first": few, "last": many}
-        for _ in range(rounds):  # one after the other, so that noise hits both alike
+        for _ in range(effort.rounds):  # one after the other, so that noise hits both alike
             for name, domains in worlds.items():
-                times[name] += _sample(*domains[:2])
+                times[name] += _sample(domains[0], domains[1], sample)
         ends = {name: _open(*domains[:2]) for name, domains in worlds.items()}
         floor = new_event()
         measured = interleave(
-            {f"send, of the {name}": partial(_timed, ends[name][0].send) for name in ends}
+            {f"send, of the {name}": partial(send, ends[name][0].send) for name in ends}
             | {
-                "eventfd_write (floor)": partial(
-                    _timed, partial(os.eventfd_write, floor.fileno(), 1)
-                )
+                "eventfd_write (floor)": partial(send, partial(os.eventfd_write, floor.fileno(), 1))
             },
-            rounds,
+            effort.rounds,
         )
         for end in (end for both in ends.values() for end in both):
             end.close_signals()
@@ -72,7 +73,7 @@ def run(rounds: int) -> None:
     for name, pairs in times.items():
         cells = (f"{median([pair[place] for pair in pairs]) * 1e6:.1f} us" for place in (0, 1))
         rows.append([f"the {name}", *cells])
-    title = f"opening one of {CHANNELS} event channels between {DOMAINS} domains"
+    title = f"opening one of {channels} event channels between {DOMAINS} domains"
     table(title, ("", "alloc_unbound", "bind_interdomain"), rows)
     sends = [(name, f"{median(each) * 1e6:.2f} us") for name, each in measured.items()]
     table("a send", ("", "median"), sends)
@@ -91,10 +92,10 @@ def _open(one: Guest, other: Guest) -> tuple[EventChannel, EventChannel]:
     return offer, other.bind_interdomain(one.domid, offer.port, offer.epoch)
 
 
-def _sample(one: Guest, other: Guest) -> list[tuple[float, float]]:
-    """Seconds of alloc_unbound and of bind_interdomain, for each of ``SAMPLE`` new channels."""
+def _sample(one: Guest, other: Guest, count: int) -> list[tuple[float, float]]:
+    """Seconds of alloc_unbound and of bind_interdomain, for each of ``count`` new channels."""
     times = []
-    for _ in range(SAMPLE):
+    for _ in range(count):
         began = time.perf_counter()
         offer = one.alloc_unbound(other.domid)
         between = time.perf_counter()
@@ -105,8 +106,8 @@ def _sample(one: Guest, other: Guest) -> list[tuple[float, float]]:
     return times
 
 
-def _timed(send: Callable[[], object]) -> float:
+def _timed(count: int, send: Callable[[], object]) -> float:
     began = time.perf_counter()
-    for _ in range(SENDS):
+    for _ in range(count):
         send()
-    return (time.perf_counter() - began) / SENDS
+    return (time.perf_counter() - began) / count

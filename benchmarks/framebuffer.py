@@ -20,15 +20,16 @@ from pathlib import Path
 from typing import Self
 
 from actors import Fd
-from benchmarks.report import interleave, median, progress, table
+from benchmarks.effort import Effort
+from benchmarks.report import Aim, aim_cells, interleave, median, progress, table
 from examples.framebuffer import rfb
 from examples.framebuffer.card import TestCard
 from examples.framebuffer.display import Display
 from hypervisor import Machine
 
 SIZE = (1280, 720)
-SECONDS = 1.0
-IDLE_SECONDS = 3.0
+IDLE_SECONDS = 3.0  # for each of the effort's
+IDLE_AIM = Aim("none", 0)
 ENCODINGS = {
     "Raw": rfb.RAW,
     "Hextile": rfb.HEXTILE,
@@ -38,7 +39,7 @@ ENCODINGS = {
 }
 
 
-def run(rounds: int) -> None:
+def run(effort: Effort) -> None:
     """Measure and print."""
     progress("framebuffer")
     with contextlib.ExitStack() as stack:
@@ -57,9 +58,10 @@ def run(rounds: int) -> None:
             for name, encoding in ENCODINGS.items()
         }
         contestants: dict[str, Callable[[], float]] = {
-            f"{server} {name}": viewer.rate for (server, name), viewer in viewers.items()
+            f"{server} {name}": partial(viewer.rate, effort.seconds)
+            for (server, name), viewer in viewers.items()
         }
-        measured = interleave(contestants, rounds)
+        measured = interleave(contestants, effort.rounds)
         rows = []
         for name in ENCODINGS:
             cells = [f"{median(measured[f'{server} {name}']):.1f}/s" for server in ports]
@@ -70,12 +72,15 @@ def run(rounds: int) -> None:
             viewer.ask(incremental=True)
         pids = {name: machine.pid(name) for name in ("display", "card")}
         before = {name: _ticks(pid) for name, pid in pids.items()}
-        time.sleep(IDLE_SECONDS)
-        idle = [
-            (name, f"{_ticks(pid) - before[name]} of {IDLE_SECONDS * os.sysconf('SC_CLK_TCK'):.0f}")
-            for name, pid in pids.items()
-        ]
-        table(f"CPU with nothing changing, {len(viewers)} viewers waiting", ("", "ticks"), idle)
+        seconds = IDLE_SECONDS * effort.seconds
+        time.sleep(seconds)
+        idle = []
+        for name, pid in pids.items():
+            used = _ticks(pid) - before[name]
+            of = seconds * os.sysconf("SC_CLK_TCK")
+            idle.append((name, f"{used} of {of:.0f}", *aim_cells((IDLE_AIM,), used, {})))
+        title = f"CPU with nothing changing, {len(viewers)} viewers waiting"
+        table(title, ("", "ticks", "aim", "met"), idle)
 
 
 class _Viewer:
@@ -101,10 +106,10 @@ class _Viewer:
         self.file.close()
         self.socket.close()
 
-    def rate(self) -> float:
-        """Updates per second, for about `SECONDS`."""
+    def rate(self, seconds: float) -> float:
+        """Updates per second, for about so long."""
         began, count = time.perf_counter(), 0
-        while time.perf_counter() - began < SECONDS:
+        while time.perf_counter() - began < seconds:
             self.ask(incremental=False)
             self._skip_update()
             count += 1

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.report import interleave, median, progress, table
+from benchmarks.effort import Effort
+from benchmarks.report import Aim, aim_cells, interleave, median, progress, table
 
 SIZE = 256 << 20
 PLUGIN = Path(__file__).parent / "nbdkit_plugin.py"
@@ -31,11 +32,16 @@ PATTERNS = {
     "1 MiB sequential write, depth 4": ("write", "1m", 4),
 }
 OURS = "xenidc"
+AIMS = {
+    "4 KiB random read, depth 32": (Aim.at_least(1.0, "nbdkit python"),),
+    "1 MiB sequential read, depth 4": (Aim.at_least(0.9, "nbdkit file"),),
+    "1 MiB sequential write, depth 4": (Aim.at_least(0.9, "nbdkit file"),),
+}
 
 _PATIENCE = 30.0  # seconds beyond its time after which fio is given up
 
 
-def run(rounds: int, seconds: float) -> None:
+def run(effort: Effort) -> None:
     """Measure and print; says so if fio is not there."""
     if shutil.which("fio") is None:
         print("\nNBD: fio is not installed (Debian package fio); not measured")
@@ -49,15 +55,22 @@ def run(rounds: int, seconds: float) -> None:
             path = folder / f"{name.replace(' ', '-')}.sock"
             sockets[name] = stack.enter_context(_activated(command, path))
         rows = []
-        for title, (kind, block, depth) in PATTERNS.items():
+        patterns = list(PATTERNS.items())[: effort.count(len(PATTERNS))]
+        for title, (kind, block, depth) in patterns:
             progress(f"NBD: {title}")
             measured = interleave(
-                {name: _fio(path, kind, block, depth, seconds) for name, path in sockets.items()},
-                rounds,
+                {
+                    name: _fio(path, kind, block, depth, effort.seconds)
+                    for name, path in sockets.items()
+                },
+                effort.rounds,
             )
             medians = {name: median(rates) for name, rates in measured.items()}
-            rows.append((title, *(_cell(rate, medians[OURS], block) for rate in medians.values())))
-    table("NBD by fio (x: ours against it; above 1 is faster)", ("", *sockets), rows)
+            cells = (_cell(rate, medians[OURS], block) for rate in medians.values())
+            aims = aim_cells(AIMS.get(title, ()), medians[OURS], medians)
+            rows.append((title, *cells, *aims))
+    head = ("", *sockets, "aim", "met")
+    table("NBD by fio (x: ours against it; above 1 is faster)", head, rows)
 
 
 def _cell(rate: float, ours: float, block: str) -> str:
@@ -117,9 +130,13 @@ def _activated(command: list[str], path: Path) -> Iterator[Path]:
         listener.bind(str(path))
         listener.listen()
         # Descriptor 3 and the process's own pid, as systemd would hand them over.
-        script = 'exec 3<&"$1"; shift; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+        script = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3); "
+            "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); "
+            "os.execv(sys.argv[2], sys.argv[2:])"
+        )
         with subprocess.Popen(
-            ["sh", "-c", script, "sh", str(listener.fileno()), *command],
+            [sys.executable, "-S", "-c", script, str(listener.fileno()), *command],
             pass_fds=[listener.fileno()],
         ) as process:
             listener.close()  # with that process's own it is refused, and not left waiting

@@ -11,13 +11,12 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from benchmarks.apart import apart
 from benchmarks.report import interleave
 from hypervisor import Guest, Machine, Region, punch_hole
 
@@ -89,10 +88,14 @@ def _ours(guest: Guest, *, prepared: bool, keep: bool) -> float:
 @contextmanager
 def _held(fd: int) -> Iterator[None]:
     """While another process maps all of it, and has touched every page."""
-    command = [sys.executable, "-m", "benchmarks.peer", "hold", str(fd), str(SIZE)]
-    with subprocess.Popen(
-        command, pass_fds=[fd], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as peer:
-        assert peer.stdout is not None
-        peer.stdout.readline()
+    with apart("benchmarks.revocation:holder", fd, SIZE, descriptors=[fd]):
+        yield
+
+
+@contextmanager
+def holder(fd: int, size: int) -> Iterator[None]:
+    """That process."""
+    with mmap.mmap(fd, size) as mapping:
+        for place in range(0, size, mmap.PAGESIZE):
+            mapping[place] = 1
         yield

@@ -1,151 +1,106 @@
-"""The channel's round trip with a body of 64 bytes, beside the least that two processes need.
+"""A request of 64 bytes and its answer, between two processes: polled, blocking, and 64 in flight.
 
-An eventfd each way is the floor: two wake-ups and nothing said. A multiprocessing.Pipe is what
-people take who want to say something. The two channels to a driver that spins are the same with
-nobody asleep; "64 in flight" is the time for each request of an event loop that keeps 64 going. (On
-one core: pairing.py.)
+*Polled*: both sides look all the time, each on a processor of its own. *Blocking*: nobody spins, so
+a trip is two wake-ups; what those cost depends on where the two sides run, so it is measured three
+times: wherever the kernel likes, on two processors, and both on one. *In flight*: an event loop
+that keeps 64 going.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from multiprocessing import Pipe
-from typing import Any
 
-from benchmarks.report import interleave, median, progress, table
-from hypervisor import Machine
-from transport import BackEnd, Request, connect
+from benchmarks.contest import Contestant, contest, contest_of_rates, two_cores
+from benchmarks.effort import Effort
+from benchmarks.report import Aim
+from benchmarks.trips import DEPTH
 
-BODY = bytes(range(64))
-TRIPS = 3000
-DEPTH = 64
-
-Trips = Callable[[int], None]
+TRIPS = 5000
+SPIN, COPYING = "spin (limit)", "spin, 64 B copied (limit)"
+PUBSUB, RPC = "iceoryx2", "iceoryx2 request-response"
+EVENTFD = "eventfd (limit)"
 
 
-class Echo(BackEnd):
-    """Answers with the body."""
-
-    def on_request(self, request: Request) -> Any:
-        return request.body
-
-
-class Spinner(Echo):
-    """Looks for requests without being signalled."""
-
-    spin: float = 0.01
-
-
-def run(rounds: int) -> None:
+def run(effort: Effort) -> None:
     """Measure and print."""
-    with ExitStack() as stack:
-        trips = {
-            "channel": stack.enter_context(_channel("process")),
-            "channel, caller sleeps at once": stack.enter_context(_channel("process", "sleep")),
-            "channel, polled, driver spins": stack.enter_context(
-                _channel("process", "poll", Spinner)
+    count = effort.count(TRIPS)
+    cpus = two_cores("round trip, polled")
+    if cpus is not None:
+        _polled(effort, count, cpus)
+    _blocking(effort, count, "wherever the kernel likes", 1.3, None)
+    if cpus is not None:
+        _blocking(effort, count, "on two processors", 1.3, cpus)
+    one = min(os.sched_getaffinity(0))
+    _blocking(effort, count, "both on one processor", 3, (one, one))
+    _in_flight(effort, 4 * count, cpus)
+
+
+def _polled(effort: Effort, count: int, cpus: tuple[int, int]) -> None:
+    contest(
+        "round trip, 64 B, polled",
+        {
+            "channel": Contestant(
+                "benchmarks.ours:round_trip", ("poll",), aims=(Aim.at_most(0.6, PUBSUB, RPC),)
             ),
-            "channel, 64 in flight": stack.enter_context(_flood(Echo)),
-            "channel, 64 in flight, driver spins": stack.enter_context(_flood(Spinner)),
-            "channel, back end a thread": stack.enter_context(_channel("thread")),
-            "multiprocessing.Pipe": stack.enter_context(_pipe()),
-            "eventfd ping-pong (floor)": stack.enter_context(eventfd()),
-        }
-        progress("round trips")
-        measured = interleave({name: timed(trip) for name, trip in trips.items()}, rounds)
-    ours = median(measured["channel"])
-    rows = [
-        (name, f"{median(times) * 1e6:.1f} us", f"{ours / median(times):.2f}")
-        for name, times in measured.items()
-    ]
-    table("round trip, 64 B body", ("", "median", "channel takes x times"), rows)
+            PUBSUB: Contestant("benchmarks.with_iceoryx2:publish_subscribe", needs="iceoryx2"),
+            RPC: Contestant("benchmarks.with_iceoryx2:request_response", needs="iceoryx2"),
+            COPYING: Contestant("benchmarks.raw:spin", options={"copies": True}),
+            SPIN: Contestant("benchmarks.raw:spin", options={"copies": False}),
+        },
+        effort,
+        count=count,
+        beside=(PUBSUB, RPC, COPYING),
+        cpus=cpus,
+    )
 
 
-def timed(trips: Trips) -> Callable[[], float]:
-    """What measures the seconds of one trip."""
-
-    def measure() -> float:
-        trips(TRIPS // 10)  # warm
-        began = time.perf_counter()
-        trips(TRIPS)
-        return (time.perf_counter() - began) / TRIPS
-
-    return measure
-
-
-@contextmanager
-def _channel(placement: str, wait: str = "spin", driver: type[BackEnd] = Echo) -> Iterator[Trips]:
-    with Machine() as machine:
-        machine.start("echo", driver, placement=placement)
-        with connect(machine, "echo") as channel:
-
-            def trips(count: int) -> None:
-                for _ in range(count):
-                    channel.call(BODY, wait=wait)
-
-            yield trips
-
-
-@contextmanager
-def _flood(driver: type[BackEnd]) -> Iterator[Trips]:
-    with Machine() as machine:
-        machine.start("echo", driver)
-        with connect(machine, "echo") as channel:
-
-            def trips(count: int) -> None:
-                submitted = ended = 0
-                while ended < count:
-                    while submitted < count and submitted - ended < DEPTH:
-                        channel.submit(BODY)
-                        submitted += 1
-                    channel.push()
-                    channel.wait()
-                    ended += len(channel.reap())
-
-            yield trips
+def _blocking(
+    effort: Effort, count: int, where: str, factor: float, cpus: tuple[int, int] | None
+) -> None:
+    contest(
+        f"round trip, 64 B, blocking, {where}",
+        {
+            "channel": Contestant(
+                "benchmarks.ours:round_trip", ("sleep",), aims=(Aim.at_most(factor, EVENTFD),)
+            ),
+            "channel, spins first": Contestant("benchmarks.ours:round_trip", ("spin",)),
+            "channel to a thread": Contestant("benchmarks.ours:round_trip", ("sleep", "thread")),
+            "multiprocessing.Pipe": Contestant("benchmarks.raw:pipe"),
+            "iceoryx2 with events": Contestant(
+                "benchmarks.with_iceoryx2:with_events", needs="iceoryx2"
+            ),
+            "pyzmq": Contestant("benchmarks.with_zmq:round_trip", needs="zmq"),
+            "xoscar": Contestant("benchmarks.with_xoscar:round_trip", needs="xoscar"),
+            "pykka, threads": Contestant("benchmarks.with_pykka:round_trip"),
+            EVENTFD: Contestant("benchmarks.raw:eventfd"),
+        },
+        effort,
+        count=count,
+        beside=(EVENTFD,),
+        cpus=cpus,
+    )
 
 
-@contextmanager
-def _pipe() -> Iterator[Trips]:
-    ours, theirs = Pipe()
-    with _peer("pipe", theirs.fileno()):
-        theirs.close()
-
-        def trips(count: int) -> None:
-            for _ in range(count):
-                ours.send_bytes(BODY)
-                ours.recv_bytes()
-
-        yield trips
-        ours.close()
-
-
-@contextmanager
-def eventfd() -> Iterator[Trips]:
-    """A process that answers each event with one."""
-    asked, answered = os.eventfd(0, 0), os.eventfd(0, 0)
-    try:
-        with _peer("eventfd", asked, answered):
-
-            def trips(count: int) -> None:
-                for _ in range(count):
-                    os.eventfd_write(asked, 1)
-                    os.eventfd_read(answered)
-
-            yield trips
-            os.eventfd_write(asked, 2)
-    finally:
-        os.close(asked)
-        os.close(answered)
-
-
-@contextmanager
-def _peer(kind: str, *descriptors: int) -> Iterator[None]:
-    command = [sys.executable, "-m", "benchmarks.peer", kind, *map(str, descriptors)]
-    with subprocess.Popen(command, pass_fds=descriptors):
-        yield
+def _in_flight(effort: Effort, count: int, cpus: tuple[int, int] | None) -> None:
+    aims = (Aim.at_least(1.5, PUBSUB, RPC),)
+    contest_of_rates(
+        f"{DEPTH} requests of 64 B in flight",
+        {
+            "channel, polled": Contestant(
+                "benchmarks.ours:in_flight", aims=aims, options={"polls": True}
+            ),
+            "channel": Contestant("benchmarks.ours:in_flight", aims=aims),
+            PUBSUB: Contestant("benchmarks.with_iceoryx2:in_flight", needs="iceoryx2"),
+            RPC: Contestant(
+                "benchmarks.with_iceoryx2:request_response_in_flight", needs="iceoryx2"
+            ),
+            "multiprocessing.Pipe": Contestant("benchmarks.raw:pipe_in_flight"),
+            "pyzmq": Contestant("benchmarks.with_zmq:in_flight", needs="zmq"),
+            "xoscar": Contestant("benchmarks.with_xoscar:in_flight", needs="xoscar"),
+            "pykka, threads": Contestant("benchmarks.with_pykka:in_flight"),
+        },
+        effort,
+        count=count,
+        beside=(PUBSUB, RPC),
+        cpus=cpus,
+    )

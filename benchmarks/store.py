@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from actors import Message
+from benchmarks.effort import Effort
 from benchmarks.report import interleave, median, progress, table
 from hypervisor import Guest, Machine, StoreClient, Watch
 from hypervisor.store import Store
@@ -45,26 +46,27 @@ OPERATIONS = {
 """How often each is done for one measurement."""
 
 
-def run(rounds: int) -> None:
+def run(effort: Effort) -> None:
     """Measure and print."""
+    sizes = [effort.count(size) for size in SIZES]
     with ExitStack() as stack:
-        worlds = {size: stack.enter_context(_world(size)) for size in SIZES}
+        worlds = {size: stack.enter_context(_world(size)) for size in sizes}
         contestants: dict[str, Callable[[], float]] = {}
         for operation in OPERATIONS:
             for way in WAYS:
-                for size in SIZES:
+                for size in sizes:
                     name = f"{operation}|{way}|{size}"
                     contestants[name] = partial(worlds[size][way], operation, size)
         progress("store")
-        times = interleave(contestants, rounds)
+        times = interleave(contestants, effort.rounds)
     for operation in OPERATIONS:
         rows = []
         for way in WAYS:
-            each = [median(times[f"{operation}|{way}|{size}"]) for size in SIZES]
-            base = median(times[f"{operation}|pure|{SIZES[0]}"])
+            each = [median(times[f"{operation}|{way}|{size}"]) for size in sizes]
+            base = median(times[f"{operation}|pure|{sizes[0]}"])
             cells = [f"{seconds * 1e6:.1f} us" for seconds in each]
             rows.append([way, *cells, f"{each[-1] / each[0]:.2f}", f"{each[0] / base:.1f}"])
-        head = ("nodes", *map(str, SIZES), "x last / first", "x pure")
+        head = ("nodes", *map(str, sizes), "x last / first", "x pure")
         table(operation, head, rows)
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from actors import System
+from benchmarks.effort import Effort
 from benchmarks.report import interleave, median, percentile, progress, table
 from examples.block.disk import Disk
 from examples.usb import mass_storage as ms
@@ -57,7 +58,7 @@ _ROWS = {
 }
 
 
-def run(rounds: int) -> None:
+def run(effort: Effort) -> None:
     """Measure and print."""
     progress("usb")
     contestants: dict[str, Callable[[], float]] = {}
@@ -73,6 +74,8 @@ def run(rounds: int) -> None:
         port = stack.enter_context(_served(there.host))
         guest = None
         try:
+            if effort.share < 1:
+                raise Missing("it takes minutes to start, which is not for --quick")
             guest = stack.enter_context(Linux(directory))
         except Missing as error:
             missing = str(error)
@@ -81,8 +84,8 @@ def run(rounds: int) -> None:
             guest.run("await '[ -b /dev/sda ]'")
             drivers[_WAYS[2]] = _Guest(guest)
         for (row, what), (way, driver) in itertools.product(_ROWS.items(), drivers.items()):
-            contestants[f"{row} {way}"] = _timed(driver, *what)
-        measured = interleave(contestants, rounds)
+            contestants[f"{row} {way}"] = _timed(driver, *what, effort)
+        measured = interleave(contestants, effort.rounds)
         if guest is not None:
             progress("usb, killing")
             recoveries = {
@@ -165,8 +168,11 @@ class _Pipe(Protocol):
         """Move bytes by one bulk transfer; what was read."""
 
 
-def _timed(driver: _Driver, operation: int, size: int, count: int) -> Callable[[], float]:
+def _timed(
+    driver: _Driver, operation: int, size: int, usual: int, effort: Effort
+) -> Callable[[], float]:
     """Seconds of one command."""
+    count = effort.count(usual)
 
     def measure() -> float:
         began = time.perf_counter()
