@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench stress guest clean
+.PHONY: help demo test check docs bench stress guest clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -27,6 +27,10 @@ check: $(VENV)/.dev ## style and types
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 
+docs: $(VENV)/.docs ## the documentation, as a site in build/docs
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees docs build/docs
+	@echo 'see build/docs/index.html'
+
 bench: $(VENV)/.demo ## this beside others, in ratios (see benchmarks/README.md)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -38,7 +42,7 @@ guest: $(VENV)/.dev ## Linux itself, under QEMU, uses the USB devices
 	@$(BIN)/python -m pytest -q -m guest $(ARGS)
 
 clean: ## remove what was built (not what you wrote)
-	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist docs/made *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -52,4 +56,9 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo 'installing into $(VENV) (once)'
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	@echo 'installing into $(VENV) (once)'
+	@$(PIP) --editable '.[docs]'
 	@touch $@

@@ -71,7 +71,7 @@ from actors.supervisor import (
 from actors.system import System
 from actors.timers import Timer
 from actors.trace import Replay, Trace
-from actors.tree import dump, dump_on_signal, picture
+from actors.tree import actor_rows, dump, dump_on_signal, picture
 
 __all__ = [
     "BRUTAL_KILL",
@@ -150,6 +150,7 @@ __all__ = [
     "Window",
     "WouldBlock",
     "WrongType",
+    "actor_rows",
     "adopted",
     "decide",
     "declare",

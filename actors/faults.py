@@ -77,18 +77,22 @@ class Injected(NamedTuple):
 
 @dataclass(frozen=True)
 class Faults:
-    """Raises ValueError if something is not as said here.
+    """What may go wrong in a run.
 
-    kinds: those that may strike by chance, in any order; `FAULT_KINDS` unless given, or of those
-        that another layer has declared.
-    rate: the probability at each opportunity.
-    limit: how many may strike by chance in one run.
-    max_delay: of the kinds "delay" and "stop_clock", in virtual seconds.
-    targets: names of actors, or patterns of fnmatch; none: every actor that has a supervisor.
-    swarm: each run has only some of the kinds, at least one, chosen by its seed. Runs differ more,
-        so that what one kind hides from another is found.
-    script: (kind, name or pattern, n): strikes at the n-th opportunity of that kind for each actor
-        of that name. For these alone, say ``kinds=()``.
+    Args:
+        kinds: those that may strike by chance, in any order; `FAULT_KINDS` unless given, or of
+            those that another layer has declared.
+        rate: the probability at each opportunity.
+        limit: how many may strike by chance in one run.
+        max_delay: of the kinds "delay" and "stop_clock", in virtual seconds.
+        targets: names of actors, or patterns of fnmatch; none: every actor that has a supervisor.
+        swarm: each run has only some of the kinds, at least one, chosen by its seed. Runs differ
+            more, so that what one kind hides from another is found.
+        script: (kind, name or pattern, n): strikes at the n-th opportunity of that kind for each
+            actor of that name. For these alone, say ``kinds=()``.
+
+    Raises:
+        ValueError: something is not as said here.
     """
 
     kinds: Iterable[str] = FAULT_KINDS

@@ -54,6 +54,11 @@ def picture(system: System) -> str:
     return "\n".join([*lines, *warnings])
 
 
+def actor_rows(system: System) -> list[tuple[int, Statistics, str]]:
+    """Depth, figures and own words of every actor of ``system``, a parent before its children."""
+    return [(depth, Statistics.of(cell), _words(cell)) for cell, depth in _walk(system.top(), 0)]
+
+
 def dump(file: TextIO | None = None) -> None:
     """Print every system's tree, and the stack of each actor that runs or waits in a thread."""
     out = sys.stderr if file is None else file

@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from actors import Actor, Message, Ref, StartFailed, System
@@ -147,7 +148,8 @@ def main() -> int:
     sock = socket.socket(fileno=CHILD_SOCKET)
     sock.set_inheritable(False)
     for module in preload:
-        importlib.import_module(module)
+        with suppress(Exception):  # whose program it is will be told, when it is loaded
+            importlib.import_module(module)
     boot = receive_frame(sock)
     if not isinstance(boot, hc.Boot):
         return 0

@@ -42,8 +42,8 @@ class Hardening(Message):
 
     Args:
         no_new_privs: set that bit.
-        rlimits: limits by their names in the `resource` module without "RLIMIT_", in its units,
-            such as ``{"NOFILE": 64}``.
+        rlimits: limits by their names in the `resource` module without ``RLIMIT_``, in its
+            units, such as ``{"NOFILE": 64}``.
         closed_network: a network namespace of its own.
 
     Raises:

@@ -37,7 +37,7 @@ from hypervisor.hypervisor import Hypervisor
 from hypervisor.port_effects import CONTROL_DOMAIN
 from hypervisor.process_domain import Pause, ProcessDomain
 from hypervisor.processes import ProcessPool
-from hypervisor.program import name_of
+from hypervisor.program import name_of, refuse_while_loading
 from hypervisor.simulated_domain import SimulatedDomain
 from hypervisor.simulated_guest import ControlGuest
 from hypervisor.store_actor import StoreActor
@@ -77,7 +77,8 @@ class Machine:
             is decided by its seed; there are no spares then.
 
     Raises:
-        HypervisorError: a simulated machine has no store socket.
+        HypervisorError: a simulated machine has no store socket; or a driver's file makes a machine
+            when it is loaded.
         SocketInUse, NotASocket, OSError: the store cannot be served there.
 
     Attributes:
@@ -100,6 +101,7 @@ class Machine:
         store_socket: str | os.PathLike[str] | None = None,
         system: System | None = None,
     ) -> None:
+        refuse_while_loading()
         self.watchdog = watchdog
         self._grace = grace
         self.system = System("machine") if system is None else system

@@ -13,6 +13,7 @@ import os
 import pkgutil
 import runpy
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 from actors import Actor
@@ -33,7 +34,8 @@ def name_of(program: type | str) -> str:
     """The name by which `load` finds ``program``, in this process and in others; a name is one.
 
     Raises:
-        HypervisorError: the class is local to a function, or from an interactive session.
+        HypervisorError: the class is local to a function, or of a main program that is no file
+            ending in .py: typed in, or read from standard input.
     """
     if isinstance(program, str):
         return program
@@ -54,16 +56,33 @@ def name_of(program: type | str) -> str:
     if spec is not None:
         return f"{spec.name}:{qualname}"
     path = getattr(main, "__file__", None)
-    if path is None:
-        raise HypervisorError(f"{qualname} is defined interactively; put it into a file")
+    if path is None or not path.endswith(".py"):
+        raise HypervisorError(f"{qualname} is not defined in a file; put it into one (NAME.py)")
     return f"{path}:{qualname}"
 
 
 def load(program: str) -> tuple[type[Actor], type]:
     """The (runner, program) classes of a program's name."""
-    found = _find(program)
+    token = _loaded.set(program)
+    try:
+        found = _find(program)
+    finally:
+        _loaded.reset(token)
     runner: type[Actor] = pkgutil.resolve_name(found.runner)
     return runner, found
+
+
+def refuse_while_loading() -> None:
+    """For what a program's file does not do when it is loaded by who runs the program.
+
+    Raises:
+        HypervisorError: it is just being loaded.
+    """
+    if (program := _loaded.get()) is not None:
+        raise HypervisorError(
+            f"the file of {program} makes a machine when it is loaded to run the driver; put that "
+            f'behind: if __name__ == "__main__":'
+        )
 
 
 def modules_of(program: str) -> list[str]:
@@ -73,6 +92,7 @@ def modules_of(program: str) -> list[str]:
 
 
 _SCRIPT = "__domain__"  # what a script is called that is not the main program
+_loaded: ContextVar[str | None] = ContextVar("loaded", default=None)
 _scripts: dict[str, dict[str, Any]] = {}
 
 

@@ -84,7 +84,7 @@ class Region:
 
     Args:
         size: bytes, at least 1.
-        name: shown in /proc/*/maps as ``memfd:name``.
+        name: shown in ``/proc/PID/maps`` as ``memfd:name``.
         readonly_to_peers: nobody but the owner can ever map it writable (enforced by the kernel).
         fd: a sealed memfd of ``size`` bytes to take over, in place of a fresh one.
 

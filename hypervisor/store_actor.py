@@ -160,7 +160,7 @@ class StoreActor(Actor):
         try:
             return self._perform(connection, call)
         except StoreError as error:
-            return StoreRefused(error.errno, str(error))
+            return StoreRefused(error.errno, error.args[1])
         except WireError as error:
             return hc.Refused("HypercallError", str(error))
 

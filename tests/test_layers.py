@@ -30,6 +30,8 @@ THIRD_PARTY = {
     "pytest": {"actors", "xenidc"},  # their plugins
     "click": {"xenidc"},
     "rich": {"xenidc"},
+    "prometheus_client": {"xenidc"},
+    "opentelemetry": {"xenidc"},
     "tqdm": {"examples"},
     "numpy": {"examples"},
     "usb1": {"examples"},

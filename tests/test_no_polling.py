@@ -66,7 +66,8 @@ ALLOWED: dict[str, str] = {
     "transport.frontend.FrontEnd.drain": "the deadline that the caller gave",
     "transport.waiting.Waiting.sleep": "the deadline that the caller of `call` gave",
     "transport.waiting.Waiting._lead": "the deadline that the caller of `call` gave",
-    "xenidc.commands.top": "the interval that its user asked for (--every)",
+    "xenidc.commands._repeat": "the interval that the user of `top` asked for (--every)",
+    "xenidc.screen._is_ready": "the same interval, or a key before it has passed",
 }
 """Qualified name of a function -> whose deadline it is."""
 

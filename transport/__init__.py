@@ -34,6 +34,8 @@ from transport.filters import (
 )
 from transport.frontend import FrontEnd
 from transport.journal import OnLoss
+from transport.latency import Latency
+from transport.observing import OUTCOMES, Observer, Phase, RequestRecord
 from transport.pool import Pool
 from transport.queues import Queues, connect_queues
 from transport.remote_memory import LocalMemory
@@ -41,6 +43,7 @@ from transport.ring import Incoming, Outgoing, page_size, split_page
 from transport.statistics import Statistics
 
 __all__ = [
+    "OUTCOMES",
     "STATISTICS",
     "BackEnd",
     "BackEndActor",
@@ -56,20 +59,24 @@ __all__ = [
     "Filter",
     "FrontEnd",
     "Incoming",
+    "Latency",
     "LocalBuffer",
     "LocalMemory",
     "LocalProtocolError",
     "LogFilter",
+    "Observer",
     "Offloaded",
     "OnLoss",
     "OutcomeUnknown",
     "Outgoing",
+    "Phase",
     "Pool",
     "Queues",
     "RemoteBuffer",
     "RemoteError",
     "RemoteProtocolError",
     "Request",
+    "RequestRecord",
     "Statistics",
     "StatisticsFilter",
     "TransportError",

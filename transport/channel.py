@@ -34,7 +34,9 @@ from transport.errors import (
     RemoteProtocolError,
 )
 from transport.journal import Reached
+from transport.latency import Latencies
 from transport.link import Link
+from transport.observing import Watched
 from transport.pending import Pending
 from transport.waiting import Waiting, wake
 
@@ -70,7 +72,8 @@ class Channel:
         self._waiting = Waiting(self, runtime, self._wake.fileno(), f"answers of {device}", spin)
         self._for_slots: list[Lock] = []  # callers that wait for one
         self._finished: list[Completion] = []
-        self._called_back: list[Completion] = []  # ended; their callbacks are still to be called
+        self._called_back: list[tuple[Callable[[Any], object], Any]] = []  # still to be called
+        self._watched: Watched | None = None  # None: nobody observes it
         self._link: Link | None = None
         self._lost: Link | None = None  # the one before, until its journal is final
         self._end: ChannelClosed | None = None
@@ -82,6 +85,8 @@ class Channel:
         self._half_closed = False  # nothing new is taken
         self._drains = False  # who drains reaps, and nobody else
         self._ended = self._resent = self._unknown = self._epochs = self._faults = 0
+        self._bytes = 0
+        self._latencies = Latencies()
         self._revoke_seconds: list[float] = []
         self._unsettled = runtime.lock(f"a back end of {device}")  # until it is open, or has ended
         self._unsettled.acquire()
@@ -101,13 +106,14 @@ class Channel:
         """
         with self._lock:
             link = self._link
+            epoch = 0 if link is None or link.closing else link.epoch
             try:
                 if self._end is not None or self._half_closed:
                     raise self._closed()
                 for buffer in request.buffers:
                     if buffer.released or buffer.channel is not self:
                         raise LocalProtocolError("a buffer of another channel, or a released one")
-                record = self._pending.add(request, 0 if link is None else link.epoch)
+                record = self._pending.add(request, epoch)
                 if record is None:
                     return False
             except BaseException:
@@ -115,7 +121,10 @@ class Channel:
                 raise
             for buffer in request.buffers:
                 self._memory.hand_over(buffer)
-            if link is not None and not link.closing:
+            request.submitted = self._runtime.now()
+            if self._watched is not None:
+                self._watched.entered(request, epoch)
+            if link is not None and epoch:
                 request.reached = Reached.SENT
                 link.queue.append(record)
                 if show:
@@ -200,11 +209,13 @@ class Channel:
         if stream is None or type(count) is not int or count < 0:
             raise RemoteProtocolError(f"request {request.number} has no phase {show(status)}")
         if status == descriptors.PULL:
-            done = stream.pull(count)
+            done, direction = stream.pull(count), "pull"
         elif status == descriptors.PUSH:
-            done = stream.push(count)
+            done, direction = stream.push(count), "push"
         else:
             raise RemoteProtocolError(f"a response has the status {show(status)}")
+        if self._watched is not None:
+            self._watched.phase(request, direction, done)
         if not link.closing:
             link.queue.append(descriptors.pack_phase_done(link.epoch, request.number, done))
 
@@ -216,11 +227,17 @@ class Channel:
             self._memory.hand_back(buffer)
         if request.stream is not None:
             self._forget(request)
+        now = self._runtime.now()
+        self._latencies.add(now - request.submitted)
+        if request.where:
+            self._bytes += request.size
+        if self._watched is not None:
+            self._called_back += self._watched.ended(request, now)
         if request.awaited:
             if request.waiter is not None:
                 wake(request.waiter)
         elif request.callback is not None:
-            self._called_back.append(request)
+            self._called_back.append((request.callback, request))
         else:
             self._finished.append(request)
         if self._for_slots:
@@ -242,10 +259,9 @@ class Channel:
         while self._called_back:
             with self._lock:
                 ended, self._called_back = self._called_back, []
-            for request in ended:
-                assert request.callback is not None
+            for callback, argument in ended:
                 try:
-                    request.callback(request)
+                    callback(argument)
                 except Exception:  # noqa: BLE001 - the caller is another one
                     _log.exception("a callback of %s failed", self.device)
 
@@ -328,6 +344,8 @@ class Channel:
             if self._epochs > 1:
                 self._resent += len(self._pending)
             link.queue += self._pending.records(link.epoch)
+            if self._watched is not None:
+                self._watched.sent(self._pending, link.epoch)
         self._call_back()
         self.push()
         raise_event(self._wake.fileno())  # a leader must look at the new ring, and arm it
@@ -359,6 +377,8 @@ class Channel:
             if self._link is not None:
                 self._link.closing = True
                 self._link.queue.clear()
+                if self._watched is not None:
+                    self._watched.dropped()
 
     def lose(self) -> None:
         """The back end is gone: take the answers that it left, and settle what it had begun.
@@ -370,6 +390,8 @@ class Channel:
             if link is None:
                 return
             link.closing = True
+            if self._watched is not None:
+                self._watched.dropped()
             self._collect(arm=False)
             self._settle_lost(link)
             self._link, self._lost = None, link
@@ -413,6 +435,8 @@ class Channel:
             for request in list(self._pending):
                 request.error = self._closed()
                 self._finish(request)
+            if self._watched is not None:
+                self._called_back += [(each, None) for each in self._watched.observers]
             raise_event(self._wake.fileno())
         self._call_back()
         self._settled()
@@ -438,6 +462,8 @@ class Channel:
             wake(self._unsettled)
 
     def _show(self, link: Link) -> None:
+        if self._watched is not None and not link.closing:
+            self._watched.shown()
         try:
             link.show()
         except RemoteProtocolError as error:

@@ -10,6 +10,7 @@ from transport.journal import OnLoss, Reached
 if TYPE_CHECKING:
     from actors import Lock
     from transport.buffers import LocalBuffer
+    from transport.observing import History
     from transport.stream import Stream
 
 
@@ -32,6 +33,8 @@ class Completion:
     waiter: Lock | None = None  # locked while its `call` sleeps
     callback: Callable[[Completion], object] | None = None
     number = 0
+    submitted = 0.0  # when the channel took it
+    history: History | None = None  # None: nobody observes it
     reached = Reached.QUEUED
     cancelled = False
     doubtful = False  # a back end was lost with it, which may have done it
@@ -49,6 +52,15 @@ class Completion:
     def has_ended(self) -> bool:
         """The same, to be called."""
         return self.done
+
+    @property
+    def size(self) -> int:
+        """Bytes in its buffers, or what its data phases have moved so far."""
+        if self.stream is not None:
+            return self.stream.sent + self.stream.received
+        if len(self.where) == 1:
+            return sum(self.where[0][1::2])
+        return self.where[1] if self.where else 0
 
     @property
     def buffer(self) -> LocalBuffer | None:

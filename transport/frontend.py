@@ -22,6 +22,7 @@ from transport.channel import Channel
 from transport.completion import Completion
 from transport.errors import Cancelled, ChannelFull, DeadlineExceeded
 from transport.journal import OnLoss, Reached
+from transport.observing import Observer, Watched
 from transport.statistics import Statistics
 from transport.stream import CHUNK, Stream
 
@@ -319,7 +320,36 @@ class FrontEnd(Channel):
                 self._memory.free_bytes(),
                 list(self._revoke_seconds),
                 self._faults,
+                self._bytes,
+                self._latencies.value(),
             )
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Have ``observer`` called with a `RequestRecord` of each request that has ended, from
+        those on that are made now, and with None at the channel's end.
+
+        It must not wait, nor raise; it may be called by several threads (see observing.py).
+
+        Returns what ends that; a call of the observer may be on its way then. Idempotent.
+
+        Raises:
+            ChannelClosed: the channel has ended.
+        """
+        with self._lock:
+            if self._end is not None:
+                raise self._closed()
+            if self._watched is None:
+                self._watched = Watched(self.device, self._runtime.now)
+            self._watched.observers += (observer,)
+        return lambda: self._ignore(observer)
+
+    def _ignore(self, observer: Observer) -> None:
+        with self._lock:
+            if self._watched is not None:
+                left = [each for each in self._watched.observers if each is not observer]
+                self._watched.observers = tuple(left)
+                if not left:
+                    self._watched = None
 
     def drain(self, timeout: float | None = None) -> None:
         """Half close: nothing new is taken, what is in flight ends, and then the channel is closed.

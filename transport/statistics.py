@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from transport.latency import Latency
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -18,6 +20,8 @@ class Statistics:
         free_bytes: of buffer memory.
         revoke_seconds: for each back end that went, how long taking the memory back took.
         faults: back ends that broke the protocol.
+        bytes: that ended requests carried: in their buffers, or by data phases.
+        latency: how long ended requests took, from when the channel took them.
     """
 
     requests: int
@@ -28,3 +32,5 @@ class Statistics:
     free_bytes: int
     revoke_seconds: list[float]
     faults: int
+    bytes: int
+    latency: Latency

@@ -3,7 +3,15 @@ and run in any placement. The command ``xenidc`` (cli.py) is the same for a shel
 """
 
 from xenidc.check import PLACEMENTS, check
-from xenidc.errors import ControlError, FaceError, Problem, TopologyError, WorkloadFailed
+from xenidc.errors import (
+    ControlError,
+    FaceError,
+    MachineEnded,
+    Problem,
+    TopologyError,
+    WorkloadFailed,
+)
+from xenidc.extras import metrics, record_spans, serve_metrics
 from xenidc.load import load_topology
 from xenidc.picture import dot, mermaid
 from xenidc.place import Place
@@ -16,6 +24,7 @@ __all__ = [
     "ControlError",
     "FaceError",
     "Group",
+    "MachineEnded",
     "Place",
     "Problem",
     "Running",
@@ -26,6 +35,9 @@ __all__ = [
     "dot",
     "load_topology",
     "mermaid",
+    "metrics",
+    "record_spans",
     "running",
+    "serve_metrics",
     "svg",
 ]

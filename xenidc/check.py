@@ -121,26 +121,27 @@ def _needs(topology: Topology) -> Iterator[Problem]:
     known = {domain.name: domain for domain in topology.domains}
     complete = True
     for domain in topology.domains:
-        for name in domain.needs:
-            if name not in known:
-                complete = False
-                text = f"domain {domain.name!r} needs {name!r}, which is no domain"
-                yield Problem(domain.place, text + _meant(name, known))
+        for word, names in (("needs", domain.needs), ("uses", domain.uses)):
+            for name in names:
+                if name not in known:
+                    complete = False
+                    text = f"domain {domain.name!r} {word} {name!r}, which is no domain"
+                    yield Problem(domain.place, text + _meant(name, known))
     if not complete:
         return
-    if (cycle := _cycle({domain.name: domain.needs for domain in known.values()})) is not None:
+    if (cycle := _cycle({domain.name: domain.before for domain in known.values()})) is not None:
         text = "these domains need each other: " + " -> ".join([*cycle, cycle[0]])
         yield Problem(known[cycle[0]].place, text)
         return
     order = {name: at for at, name in enumerate(known)}
     for domain in topology.domains:
-        for name in domain.needs:
+        for name in domain.before:
             if domain.group == known[name].group is not None and order[name] > order[domain.name]:
                 text = f"needs {name!r}, which its group starts after it: declare that one first"
                 yield Problem(domain.place, f"domain {domain.name!r} {text}")
     between: dict[str, list[str]] = {}
     for domain in topology.domains:
-        unit, needs = _unit(domain), [_unit(known[name]) for name in domain.needs]
+        unit, needs = _unit(domain), [_unit(known[name]) for name in domain.before]
         between.setdefault(unit, []).extend(need for need in needs if need != unit)
     if (cycle := _cycle(between)) is not None:
         text = "these groups need each other, and one has to be started first: "
@@ -244,7 +245,7 @@ def start_order(topology: Topology) -> list[list[Domain]]:
 
     def add(name: str) -> None:
         if name not in ordered:
-            for need in [need for domain in units[name] for need in domain.needs]:
+            for need in [need for domain in units[name] for need in domain.before]:
                 if unit_of[need] != name:
                     add(unit_of[need])
             ordered[name] = units[name]

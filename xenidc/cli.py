@@ -8,6 +8,7 @@ something was running already.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,14 +17,14 @@ import click
 
 from actors import ActorError
 from hypervisor import HypervisorError
-from transport import TransportError
+from transport import OUTCOMES, TransportError
 from xenidc import commands
 from xenidc.check import PLACEMENTS
 from xenidc.errors import FaceError, WorkloadFailed
 
 _EPILOG = """\b
 Exit codes:
-  0    all is well
+  0    all is well; also Ctrl-C where that is how a command ends
   1    what ran has failed: a workload, the machine, a test
   2    it could not begin: wrong options, a wrong topology, no such machine
   130  Ctrl-C while a workload was running
@@ -41,12 +42,15 @@ A topology is a Python file of a few lines:
   topology = Topology("first")
   topology.domain("disk", "examples.block.disk:Disk", "disk.img")
   topology.channel("disk")
+
 \b
 Try:
   xenidc check FILE                  say what is wrong with it
   xenidc graph FILE                  draw it
   xenidc run FILE                    run it; Ctrl-C ends it
   xenidc tree                        in another shell: look at it
+  xenidc top                         its channels, live; keys kill and pause
+  xenidc trace disk                  each request, with its times
   xenidc kill disk                   SIGKILL; its clients do not notice
   xenidc test FILE --seeds 1000      have everything go wrong, and see
 """
@@ -101,12 +105,20 @@ def _domain() -> click.Parameter:
     return click.Argument(["domain"], metavar="DOMAIN")
 
 
+def _path() -> click.Parameter:
+    return click.Argument(["path"], metavar="PATH")
+
+
 def _act(do: str) -> Callable[..., int]:
     return lambda machine, domain: commands.act(machine, do, domain)
 
 
-def _store(operation: str, path: str, machine: str | None, as_json: bool) -> int:
-    return commands.store(machine, operation, path, as_json=as_json)
+def _store(operation: str) -> Callable[..., int]:
+    return lambda path, machine, as_json: commands.store(machine, operation, path, as_json=as_json)
+
+
+def _count(what: str) -> click.Parameter:
+    return click.Option(["--count"], type=click.IntRange(1), metavar="N", help=f"End after {what}.")
 
 
 _PLAIN = {"help_option_names": ["--help", "-h"]}
@@ -117,7 +129,7 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Para
             "Say what is wrong with TOPOLOGY, each problem on a line with its place in the file. "
             "Nothing is started."
         ),
-        lambda: [*_topology(), _placement()],
+        lambda: [*_topology(), _placement(), _json()],
     ),
     "graph": (
         commands.graph,
@@ -147,6 +159,19 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Para
                 ["--control"],
                 type=click.Path(),
                 help="Where to make the control socket; in a folder of your own unless given.",
+            ),
+            click.Option(
+                ["--metrics"],
+                metavar="HOST:PORT",
+                help="Serve metrics to Prometheus there (port 0: a free one). Needs the extra "
+                "`metrics`; whoever reaches it may read it.",
+            ),
+            click.Option(
+                ["--spans"],
+                is_flag=True,
+                help="Make each request of a channel a span of OpenTelemetry, by the tracer "
+                "provider that is set (`opentelemetry-instrument xenidc run`). Needs the extra "
+                "`otel`.",
             ),
             click.Option(["--stay"], is_flag=True, help="Go on when the workloads have ended."),
         ],
@@ -207,7 +232,13 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Para
     ),
     "top": (
         commands.top,
-        "Show what the channels of a running machine do, until Ctrl-C.",
+        (
+            "Show what the channels of a running machine do, until Ctrl-C: requests and bytes per "
+            "second, how long half and how long 99 of 100 of them took at most, what is in flight, "
+            "and restarts of the domain that serves them. Of a channel that is another domain's "
+            "own there are no figures. On a terminal keys choose a channel (up, down), sort (s), "
+            "pause or unpause (p), kill (k) or restart (r) the domain that serves it, or end (q)."
+        ),
         lambda: [
             _machine(),
             _json(),
@@ -219,7 +250,7 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Para
                 metavar="SECONDS",
                 help="How often.",
             ),
-            click.Option(["--count"], type=click.IntRange(1), help="End after so many times."),
+            _count("so many times"),
         ],
     ),
     "kill": (
@@ -243,14 +274,60 @@ _COMMANDS: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Para
         "Print the last lines that DOMAIN has written to its output.",
         lambda: [_machine(), _json(), _domain()],
     ),
-    "store": (
-        _store,
-        "Look into the store of a running machine: `store ls /local/domain`, `store read PATH`.",
+    "trace": (
+        commands.trace,
+        (
+            "Show each request of CHANNEL, one of the machine's own, when it has ended: what it "
+            "was, how long it took and how it ended; of what is sent and received without buffers "
+            "also each data phase. Until Ctrl-C, or the end of the channel or of the machine. Who "
+            "reads too slowly loses requests, and is told how many."
+        ),
         lambda: [
             _machine(),
             _json(),
-            click.Argument(["operation"], type=click.Choice(["ls", "read"])),
-            click.Argument(["path"]),
+            click.Option(
+                ["--operation"],
+                default="",
+                metavar="OP",
+                help="Only these: the body, or its first part.",
+            ),
+            click.Option(
+                ["--outcome", "outcomes"],
+                multiple=True,
+                type=click.Choice(OUTCOMES),
+                help="Only those that end so. May be given several times.",
+            ),
+            click.Option(
+                ["--slower"],
+                type=click.FloatRange(0),
+                metavar="SECONDS",
+                help="Only those that take at least so long.",
+            ),
+            _count("so many requests"),
+            click.Argument(["channel"], metavar="CHANNEL"),
+        ],
+    ),
+}
+_STORE: dict[str, tuple[Callable[..., int], str, Callable[[], list[click.Parameter]]]] = {
+    "ls": (_store("ls"), "List what is below PATH.", lambda: [_machine(), _json(), _path()]),
+    "read": (_store("read"), "Print the value of PATH.", lambda: [_machine(), _json(), _path()]),
+    "watch": (
+        commands.watch,
+        (
+            "Print each change at and below PATH, in order, with its revision; none is left out. "
+            "Until Ctrl-C, or the end of the machine."
+        ),
+        lambda: [
+            _machine(),
+            _json(),
+            click.Option(
+                ["--since"],
+                type=click.IntRange(0),
+                metavar="REVISION",
+                help="Those after it, too, not only from now on.",
+            ),
+            _count("so many changes"),
+            _path(),
         ],
     ),
 }
@@ -260,16 +337,21 @@ _EXAMPLES = ("block", "usb", "pci", "framebuffer")
 def group() -> click.Group:
     """The command with all its commands."""
     made = click.Group("xenidc", help=_HELP, epilog=_EPILOG, context_settings=_PLAIN)
-    for name, (callback, text, parameters) in _COMMANDS.items():
-        made.add_command(
-            click.Command(
-                name,
-                callback=callback,
-                help=text,
-                params=parameters(),
-                context_settings=_PLAIN,
+    store = click.Group(
+        "store", help="Look into the store of a running machine.", context_settings=_PLAIN
+    )
+    made.add_command(store)
+    for into, table in ((made, _COMMANDS), (store, _STORE)):
+        for name, (callback, text, parameters) in table.items():
+            into.add_command(
+                click.Command(
+                    name,
+                    callback=_piped(callback),
+                    help=text,
+                    params=parameters(),
+                    context_settings=_PLAIN,
+                )
             )
-        )
     for name in _EXAMPLES:
         made.add_command(
             click.Command(
@@ -282,6 +364,21 @@ def group() -> click.Group:
             )
         )
     return made
+
+
+def _piped(callback: Callable[..., int]) -> Callable[..., int]:
+    """Who reads what it prints may have enough: that ends it, and is no failure."""
+
+    def run(**arguments: Any) -> int:
+        try:
+            return callback(**arguments)
+        except BrokenPipeError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, sys.stdout.fileno())
+            os.close(nothing)
+            return commands.GOOD
+
+    return run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

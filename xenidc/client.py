@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from xenidc.control import control_directory
-from xenidc.errors import ControlError
+from xenidc.errors import ControlError, MachineEnded
 
 
 def socket_of(machine: str | None) -> str:
@@ -59,6 +61,10 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Idempotent."""
         self._lines.close()
         self._socket.close()
 
@@ -66,16 +72,44 @@ class Client:
         """One request, and its answer (requests.py).
 
         Raises:
-            ControlError: the machine has refused it, or has ended.
+            MachineEnded: there is no answer.
+            ControlError: the machine has refused it.
         """
-        try:
+        with suppress(OSError):  # then there is no answer either
             self._socket.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")
-            line = self._lines.readline()
-        except OSError as error:
-            raise ControlError(f"the machine at {self._path} has ended") from error
-        if not line.endswith(b"\n"):
-            raise ControlError(f"the machine at {self._path} has ended")
-        answer = json.loads(line)
+        answer = self._next()
+        if answer is None:
+            raise MachineEnded(self._ended)
         if "error" in answer:
             raise ControlError(answer["error"])
         return answer["ok"]
+
+    def stream(self, do: str, **fields: str) -> Iterator[dict[str, Any]]:
+        """One request that is answered again and again (streams.py), until the connection ends.
+
+        The last item is ``{"end": text}``, which says why.
+
+        Raises:
+            ControlError: the machine has refused it, or has ended before it began.
+        """
+        self.ask(do, **fields)
+        yield from self.items()
+
+    def items(self) -> Iterator[dict[str, Any]]:
+        """What follows such a request."""
+        while (line := self._next()) is not None and "item" in line:
+            yield line["item"]
+        yield {"end": self._ended} if line is None else line
+
+    @property
+    def _ended(self) -> str:
+        return f"the machine at {self._path} has ended"
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next line; None: there is none."""
+        try:
+            line = self._lines.readline()
+        except OSError:
+            return None
+        found: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
+        return found

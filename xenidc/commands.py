@@ -20,7 +20,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,26 +32,36 @@ from xenidc import show, trial
 from xenidc.check import check as check_topology
 from xenidc.client import Client, socket_of
 from xenidc.control import ControlSocket, control_directory
-from xenidc.errors import ControlError, FaceError, TopologyError
+from xenidc.errors import ControlError, FaceError, MachineEnded, TopologyError
+from xenidc.extras import record_spans, serve_metrics
+from xenidc.figures import figures
 from xenidc.live import Drawn, Lines, can_draw
 from xenidc.load import load_topology
 from xenidc.picture import dot, mermaid
 from xenidc.running import running
+from xenidc.screen import interactive
 from xenidc.svg import svg
 from xenidc.topology import Topology
 
 GOOD, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
-def check(topology: str, values: dict[str, str], placement: str) -> int:
+def check(topology: str, values: dict[str, str], placement: str, *, as_json: bool) -> int:
     """Say what is wrong with a topology, each problem on a line; nothing is started."""
     try:
         made = load_topology(topology, values)
         check_topology(made, placement)
     except TopologyError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
+        if as_json:
+            problems = [(each.place, each.text) for each in error.problems]
+            print(json.dumps([{**asdict(place), "text": text} for place, text in problems]))
+        else:
+            for problem in error.problems:
+                print(problem, file=sys.stderr)
         return WRONG
+    if as_json:
+        print("[]")
+        return GOOD
     counts = [
         f"{len(made.domains)} domains",
         f"{len(made.groups)} groups",
@@ -85,10 +96,19 @@ def _svg(topology: Topology) -> str:
 
 
 def run(
-    topology: str, values: dict[str, str], placement: str, control: str | None, *, stay: bool
+    topology: str,
+    values: dict[str, str],
+    placement: str,
+    control: str | None,
+    metrics: str | None,
+    *,
+    spans: bool,
+    stay: bool,
 ) -> int:
     """Run a topology: to the end of its workloads, or until Ctrl-C."""
     made = load_topology(topology, values)
+    if metrics is not None and placement == "simulated":
+        raise FaceError("a simulated machine serves no metrics: it has no outside")
     with contextlib.ExitStack() as stack:
         interrupted = stack.enter_context(_signals())
         try:
@@ -98,6 +118,11 @@ def run(
                 path = control or os.path.join(control_directory(), f"{made.name}.sock")
                 system.start(ControlSocket, live, path, name="control")
                 print(f"control socket: {path}", file=sys.stderr, flush=True)
+                if metrics is not None:
+                    url = serve_metrics(live.machine, live.channels, metrics)
+                    print(f"metrics: {url}", file=sys.stderr, flush=True)
+            if spans:
+                record_spans(live.machine, live.channels)
             if can_draw(sys.stderr):
                 live.machine.hear_domains(system.start(Drawn, live, name="live"))
             live.work()
@@ -220,31 +245,41 @@ def tree(machine: str | None, *, as_json: bool, actors: bool) -> int:
     """Show the supervision tree of a running machine."""
     with Client(socket_of(machine)) as client:
         if actors:
-            print(client.ask("actors"))
-            return GOOD
-        rows = client.ask("tree")
-    _print(rows, show.tree(rows), as_json=as_json)
+            found = client.ask("actor-rows" if as_json else "actors")
+            _print(found, [found], as_json=as_json)
+        else:
+            rows = client.ask("tree")
+            _print(rows, show.tree(rows), as_json=as_json)
     return GOOD
 
 
 def top(machine: str | None, every: float, count: int | None, *, as_json: bool) -> int:
-    """Show what the channels of a running machine do, again and again."""
+    """Show what the channels of a running machine do, again and again; on a terminal with keys."""
     with Client(socket_of(machine)) as client:
-        before: dict[str, Any] | None = None
-        shown = 0
+        client.ask("top")  # it is there
         try:
-            while True:
-                now = client.ask("top")
-                if not as_json and sys.stdout.isatty():
-                    sys.stdout.write("\033[H\033[2J")
-                _print(now, show.top(now, before), as_json=as_json)
-                shown += 1
-                if shown == count:
-                    return GOOD
-                before = now
-                time.sleep(every)
+            if not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+                interactive(client, every, count)
+            else:
+                _repeat(client, every, count, as_json=as_json)
+        except MachineEnded as error:
+            print(f"xenidc: {error}", file=sys.stderr)
         except KeyboardInterrupt:
-            return GOOD
+            pass
+    return GOOD
+
+
+def _repeat(client: Client, every: float, count: int | None, *, as_json: bool) -> None:
+    before: dict[str, Any] | None = None
+    shown = 0
+    while True:
+        now = client.ask("top")
+        rows = figures(now, before)
+        _print({"now": now["now"], "channels": rows}, show.top(rows), as_json=as_json)
+        before, shown = now, shown + 1
+        if shown == count:
+            return
+        time.sleep(every)
 
 
 def act(machine: str | None, do: str, domain: str) -> int:
@@ -259,6 +294,70 @@ def log(machine: str | None, domain: str, *, as_json: bool) -> int:
     with Client(socket_of(machine)) as client:
         lines = client.ask("log", domain=domain)
     _print(lines, lines, as_json=as_json)
+    return GOOD
+
+
+def trace(
+    machine: str | None,
+    channel: str,
+    operation: str,
+    outcomes: Sequence[str],
+    slower: float | None,
+    count: int | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Print each request of a channel that ends from now on."""
+
+    def show_one(item: dict[str, Any]) -> bool:
+        if "lost" in item:
+            _print(item, [f"... {item['lost']} requests lost: not read in time"], as_json=as_json)
+            return False
+        _print(item, show.request(item), as_json=as_json)
+        return True
+
+    fields = {
+        "channel": channel,
+        "operation": operation,
+        "outcome": ",".join(outcomes),
+        "slower": "" if slower is None else str(slower),
+    }
+    return _follow(machine, "trace", fields, show_one, count)
+
+
+def watch(
+    machine: str | None, path: str, since: int | None, count: int | None, *, as_json: bool
+) -> int:
+    """Print each change at and below a node of the store of a running machine."""
+
+    def show_one(item: dict[str, Any]) -> bool:
+        _print(item, [show.change(item)], as_json=as_json)
+        return "missed" not in item
+
+    fields = {"path": path, "since": "" if since is None else str(since)}
+    return _follow(machine, "store-watch", fields, show_one, count)
+
+
+def _follow(
+    machine: str | None,
+    do: str,
+    fields: dict[str, str],
+    show_one: Callable[[dict[str, Any]], bool],
+    count: int | None,
+) -> int:
+    """Show what comes, until so many have been shown, Ctrl-C, or the end of what is followed."""
+    shown = 0
+    try:
+        with Client(socket_of(machine)) as client:
+            for item in client.stream(do, **fields):
+                if "end" in item:
+                    print(f"xenidc: {item['end']}", file=sys.stderr)
+                    return GOOD
+                shown += show_one(item)
+                if shown == count:
+                    return GOOD
+    except KeyboardInterrupt:
+        pass
     return GOOD
 
 
@@ -284,4 +383,6 @@ def example(name: str, arguments: Sequence[str]) -> int:
 
 
 def _print(value: Any, lines: Sequence[str], *, as_json: bool) -> None:
-    print(json.dumps(value) if as_json else "\n".join(lines), flush=True)
+    text = json.dumps(value) if as_json else "\n".join(lines)
+    if as_json or lines:
+        print(text, flush=True)

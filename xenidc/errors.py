@@ -41,3 +41,7 @@ class WorkloadFailed(FaceError):
 
 class ControlError(FaceError):
     """A running machine cannot be asked, or has refused; the text says why."""
+
+
+class MachineEnded(ControlError):
+    """The machine that was asked has ended."""

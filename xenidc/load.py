@@ -2,11 +2,15 @@
 
 Whatever goes wrong is a `TopologyError` of one line, with the last line of that file that was
 involved: also a wrong keyword, which Python itself refuses.
+
+As with a script that Python runs, modules are looked for beside the file first: by this process
+from then on, and by the domains of machines that it makes.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Mapping
 
@@ -29,6 +33,9 @@ def load_topology(
             such option, or an option cannot have that value.
     """
     file = os.path.abspath(path)
+    folder = os.path.dirname(file)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     with settings(values or {}) as given:
         try:
             names = run_script(file)

@@ -1,7 +1,8 @@
 """A topology as a picture, in texts that others draw: Mermaid, and the language of graphviz. Pure.
 
 What is drawn is one graph, `Graph`, so that all pictures say the same: domains, the groups around
-them, the channels from the workloads that use them, and the order that `needs` asks for.
+them, the channels from the workloads and the drivers that use them, and the order that `needs` asks
+for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Node(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """``kind``: "uses" (a channel, or a domain by it) or "needs" (to be started before)."""
+    """``kind``: "uses" (a channel, or a domain by one) or "needs" (to be started before)."""
 
     tail: str
     head: str
@@ -55,7 +56,10 @@ def graph(topology: Topology) -> Graph:
         words = ", ".join(word for word in (domain.placement, domain.restart) if word)
         group = None if domain.group is None else f"g_{domain.group}"
         nodes.append(Node(f"d_{domain.name}", "domain", (domain.name, name, words), group))
-        edges += [Edge(f"d_{domain.name}", f"d_{need}", "needs") for need in domain.needs]
+        edges += [
+            Edge(f"d_{domain.name}", f"d_{other}", "uses" if other in domain.uses else "needs")
+            for other in domain.before
+        ]
     groups = {
         f"g_{each.name}": f"{each.name}: {each.strategy}, {each.intensity} in {each.period:g} s"
         for each in topology.groups

@@ -36,6 +36,7 @@ class Domain:
 
     Attributes:
         needs: domains that are started before it.
+        uses: domains whose devices its driver uses, by channels of its own.
         group: the group that it belongs to, or None.
     """
 
@@ -46,9 +47,15 @@ class Domain:
     placement: str | None
     restart: str
     needs: tuple[str, ...]
+    uses: tuple[str, ...]
     cpus: tuple[int, ...] | None
     harden: Hardening | None
     group: str | None
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The domains that are started before it: what it needs, and what it uses."""
+        return (*self.needs, *(name for name in self.uses if name not in self.needs))
 
     def spec(self, placement: str) -> DomainSpec:
         """What a machine has to know of it, if it is run in that placement."""
@@ -194,6 +201,7 @@ class Topology:
         placement: str | None = None,
         restart: str = "permanent",
         needs: Iterable[str] | str = (),
+        uses: Iterable[str] | str = (),
         cpus: Iterable[int] | None = None,
         harden: Hardening | None = None,
     ) -> None:
@@ -202,8 +210,10 @@ class Topology:
         Args:
             placement: "process" or "thread", whatever the topology is run in; None: as that says.
             needs: the name of a domain that has to be started before this one, or of several.
+            uses: the name of a domain whose device the driver uses (`BackEnd.connect`), or of
+                several. Those are started before it, too.
         """
-        self._domain(None, name, program, args, placement, restart, needs, cpus, harden)
+        self._domain(None, name, program, args, placement, restart, needs, uses, cpus, harden)
 
     def group(
         self,
@@ -247,6 +257,7 @@ class Topology:
         placement: str | None,
         restart: str,
         needs: Iterable[str] | str,
+        uses: Iterable[str] | str,
         cpus: Iterable[int] | None,
         harden: Hardening | None,
     ) -> None:
@@ -259,6 +270,7 @@ class Topology:
                 placement,
                 restart,
                 (needs,) if isinstance(needs, str) else tuple(needs),
+                (uses,) if isinstance(uses, str) else tuple(uses),
                 None if cpus is None else tuple(cpus),
                 harden,
                 group,
@@ -281,12 +293,13 @@ class Group:
         placement: str | None = None,
         restart: str = "permanent",
         needs: Iterable[str] | str = (),
+        uses: Iterable[str] | str = (),
         cpus: Iterable[int] | None = None,
         harden: Hardening | None = None,
     ) -> None:
         """See `Topology.domain`."""
         self._topology._domain(  # noqa: SLF001 - its own half
-            self.name, name, program, args, placement, restart, needs, cpus, harden
+            self.name, name, program, args, placement, restart, needs, uses, cpus, harden
         )
 
 

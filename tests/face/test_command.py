@@ -115,6 +115,13 @@ def test_check_says_all_that_is_wrong_each_on_a_line(
     assert main(["check", str(service)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line.split("service.py")[1][:3] for line in lines] == [":8:", ":9:"]
+    assert main(["check", str(service), "--json"]) == 2
+    problems = json.loads(capsys.readouterr().out)
+    assert [problem["line"] for problem in problems] == [8, 9]
+    assert "channel 'x' goes to 'x'" in problems[0]["text"]
+    service.write_text(SERVICE)
+    assert main(["check", str(service), "--json"]) == 0
+    assert capsys.readouterr().out == "[]\n"
 
 
 def test_its_help_teaches_and_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,6 +257,8 @@ def test_a_running_machine_is_looked_at_and_acted_on(
         assert main(["log", *which, "b"]) == 0
         assert main(["tree", "--actors", *which]) == 0
         assert "rest_for_one, intensity 1 in 5 s" in capsys.readouterr().out
+        actors = {row["name"]: row for row in rows_of(capsys, "tree", "--actors", *which)}
+        assert (actors["store"]["state"], actors["store"]["depth"]) == ("idle", 0)
         for command in (["kill", "nobody"], ["store", "read", "/nowhere"]):
             assert main([*command, *which]) == 2
             assert capsys.readouterr().err.count("\n") == 1

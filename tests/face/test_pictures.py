@@ -20,7 +20,7 @@ def topology() -> Topology:
     made.domain("disk", "tests.face.programs:Echo", placement="thread")
     group = made.group("stack", strategy="rest_for_one", intensity=3)
     group.domain("a-b", Echo, needs="disk")
-    group.domain("c", Echo, needs="a-b")
+    group.domain("c", Echo, needs="a-b", uses=["disk", "a-b"])
     made.channel("c")
     made.workload(three, "c")
     return made
@@ -39,7 +39,8 @@ def test_mermaid_shows_domains_groups_channels_and_their_order(topology: Topolog
         "  w0 --> c_c",
         "  c_c --> d_c",
         "  d_a_2d_b -.-> d_disk",
-        "  d_c -.-> d_a_2d_b",
+        "  d_c --> d_a_2d_b",
+        "  d_c --> d_disk",
     ]
 
 
@@ -54,7 +55,7 @@ def test_our_own_svg_shows_each_node_once_and_nothing_on_top_of_another(topology
     assert len(boxes) == len(set(boxes)) == 5
     assert [texts.count(name) for name in ("three", "disk", "a-b")] == [1, 1, 1]
     assert texts.count("stack: rest_for_one, 3 in 5 s") == 2  # it stands in two columns
-    assert len(list(root.iter(f"{SVG}path"))) == 1 + 4
+    assert len(list(root.iter(f"{SVG}path"))) == 1 + 5
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
     assert all(0 <= x < width and 0 <= y < height for x, y in boxes)
 
@@ -77,6 +78,7 @@ def test_graphviz_understands_its_language(topology: Topology) -> None:
 
 def test_the_language_of_graphviz_has_each_edge(topology: Topology) -> None:
     text = dot(topology)
-    assert text.count("->") == 4
-    assert '"d_c" -> "d_a-b" [style=dashed];' in text
+    assert text.count("->") == 5
+    assert '"d_a-b" -> "d_disk" [style=dashed];' in text
+    assert '"d_c" -> "d_a-b" [style=solid];' in text
     assert 'subgraph "cluster_g_stack"' in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,14 @@ WRONG: dict[str, tuple[Callable[[Topology], object], str]] = {
         lambda t: t.domain("x", Echo, needs="ecko"),
         "domain 'x' needs 'ecko', which is no domain; did you mean 'echo'?",
     ),
+    "a use of what nobody serves": (
+        lambda t: t.domain("x", Echo, uses="ecko"),
+        "domain 'x' uses 'ecko', which is no domain; did you mean 'echo'?",
+    ),
+    "a domain that uses itself": (
+        lambda t: t.domain("x", Echo, uses=["x"]),
+        "these domains need each other: x -> x",
+    ),
     "a domain that needs itself": (
         lambda t: t.domain("x", Echo, needs="x"),
         "these domains need each other: x -> x",
@@ -164,6 +173,13 @@ def test_a_cycle_is_named_once() -> None:
     topology.domain("b", Echo, needs=["c"])
     topology.domain("c", Echo, needs="a")
     assert problems(topology) == ["these domains need each other: a -> b -> c -> a"]
+
+
+def test_a_cycle_of_uses_and_needs_is_one() -> None:
+    topology = Topology("x")
+    topology.domain("a", Echo, uses="b")
+    topology.domain("b", Echo, needs="a")
+    assert problems(topology) == ["these domains need each other: a -> b -> a"]
 
 
 def test_two_groups_that_need_each_other_cannot_be_started() -> None:
@@ -253,6 +269,19 @@ def test_a_file_with_its_own_driver_runs_in_every_placement(tmp_path: Path) -> N
             assert live.channels["own"].statistics().requests == 5
 
 
+def test_a_file_and_its_domains_find_the_modules_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    driver, rest = FILE.split("\n\n\ndef work", 1)
+    (tmp_path / "beside_it.py").write_text(driver)
+    path = tmp_path / "own.py"
+    path.write_text(f"from xenidc import Topology\nfrom beside_it import Own\n\ndef work{rest}")
+    with running(load_topology(path), "process", spares=0) as live:
+        live.work()
+        assert live.channels["own"].statistics().requests == 3
+
+
 @pytest.mark.parametrize(
     ("old", "new", "values", "text"),
     [
@@ -307,6 +336,18 @@ def test_domains_groups_and_workloads_run(placement: str) -> None:
         names = [info.name for info in live.machine.domains()]
         assert names == ["echo", "late", "first", "a", "b"]
         assert live.channels["b"].statistics().requests == 12
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_driver_uses_the_device_of_another_domain_which_starts_first(placement: str) -> None:
+    topology = Topology("x")
+    topology.domain("near", "tests.transport.drivers:Relay", "far", uses="far", placement="thread")
+    topology.domain("far", Echo, placement="thread")
+    topology.channel("near", slots=8, buffer_bytes=1 << 14)
+    topology.workload(three, "near")
+    with running(topology, placement, spares=0) as live:
+        live.work()
+        assert [info.name for info in live.machine.domains()] == ["far", "near"]
 
 
 def test_the_first_workload_that_fails_is_the_error_and_the_others_end_before() -> None:
