@@ -85,7 +85,8 @@ class UsbDevice(BackEnd):
                 result = p.OK, len(data), ()
             case _:
                 raise OSError(errno.EINVAL, f"no request is {request.body!r:.80}")
-        return *result, self.device.take_ready(), self.device.take_output()
+        output = self.device.take_output()  # which makes room for more
+        return *result, self.device.take_ready(), output
 
     def _submit(
         self, endpoint: int, kind: int, setup: bytes, packets: Sequence[int], view: memoryview

@@ -238,7 +238,8 @@ class Controller:
         if self.state == GONE:
             self.lost += 1
         else:
-            self._inputs.append((function, data))
+            for at in range(0, len(data), p.SAID_LIMIT):
+                self._inputs.append((function, data[at : at + p.SAID_LIMIT]))
             self._pump_inputs()
         return self._take()
 

@@ -5,7 +5,8 @@ each period of its endpoint. Drivers rely on it, and submit the next transfer wh
 ended. So the end of a transfer is held here until its last packet's period is over.
 
 Rules: the transfers of an endpoint follow each other without a gap, as long as the next one is
-there in time; else the next one begins when it comes. Errors are not held.
+there in time; else the next one begins when it comes. Errors are not held. What is unlinked while
+it is held ends at once, as unlinked: its periods have not passed.
 
 Specification: USB 2.0 sections 5.6.4 (isochronous bus access), 9.6.6 (bInterval).
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from examples.usb import protocol as p
 from examples.usb.chapter9 import ISOCHRONOUS
@@ -55,6 +56,22 @@ class Frames:
         self._free[urb.endpoint] = due
         heapq.heappush(self._held, (due, next(self._order), urb))
         return True
+
+    def unlink(self, number: Any) -> Urb | None:
+        """The transfer of that id, if it is held, with CONNRESET as its end."""
+        for entry in self._held:
+            urb = entry[2]
+            if urb.id == number:
+                self._held.remove(entry)
+                heapq.heapify(self._held)
+                urb.status = p.CONNRESET
+                return urb
+        return None
+
+    def clear(self) -> None:
+        """Forget all of them: whose they were has gone."""
+        self._held.clear()
+        self._free.clear()
 
     def take(self, now: float) -> list[Urb]:
         """Those that are due, in order."""

@@ -8,7 +8,7 @@
    that is over, and is asked after everything that happens to the device.
 3. Data are the host's own pages: read into them, write from them, keep no view of them.
 4. What the world outside does to it comes by `input`, what it does to the world goes by `output`:
-   both bytes, whose meaning is the class's own.
+   both bytes, whose meaning is the class's own, `protocol.SAID_LIMIT` of them at a time.
 
 `InPipe` is for endpoints towards the host: messages in a queue, cut into packets as the bus does
 it. A URB ends when it is full or with the first packet that is short.
@@ -75,7 +75,9 @@ class Function:
         """Something happens to the device in the world outside."""
 
     def output(self) -> bytes:
-        """What it has done to the world outside since this was called last."""
+        """What it has done to the world outside since this was called last, which is after each
+        thing that happens to the device.
+        """
         return b""
 
 

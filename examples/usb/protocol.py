@@ -69,7 +69,9 @@ SPEED_FULL: Final = 2
 SPEED_HIGH: Final = 3
 
 URB_LIMIT: Final = 1 << 20  # bytes of one URB's data
-PACKET_LIMIT: Final = 1024  # isochronous packets of one URB
+# These have to fit into a request, and what is answered into an answer.
+PACKET_LIMIT: Final = 128  # isochronous packets of one URB
+SAID_LIMIT: Final = 512  # bytes of one INPUT, and of one function's output in an answer
 
 SETTINGS: Final = frozenset(
     {

@@ -93,11 +93,10 @@ class Serial(Function):
         return (self._notifications if endpoint == NOTIFICATION else self._in).fill(view)
 
     def receive(self, endpoint: int, view: memoryview) -> Result:  # noqa: ARG002 - the shape is Function's
+        taken = bytes(view[: self._room])
         if not self._loopback:
-            self._out += view
-            return p.OK, len(view)
-        taken = bytes(view[: CAPACITY - self._in.size])
-        if taken:
+            self._out += taken
+        elif taken:
             self._in.put(taken, end=True)
         return (p.OK if len(taken) == len(view) else p.NAK), len(taken)
 
@@ -107,7 +106,14 @@ class Serial(Function):
                 return bool(self._notifications)
             case 1:
                 return bool(self._in)
-        return self._in.size < CAPACITY
+        return self._room > 0
+
+    @property
+    def _room(self) -> int:
+        """How many bytes the host can send now."""
+        if self._loopback:
+            return CAPACITY - self._in.size
+        return p.SAID_LIMIT - len(self._out)
 
     def input(self, data: bytes) -> None:
         """Bytes come in on the line."""

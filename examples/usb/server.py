@@ -135,6 +135,7 @@ class UsbServer(Actor):
         plug = client.plug
         if plug is not None:
             plug.owner = None
+            plug.frames.clear()
             plug.host.unlink_all()
             plug.host.reset()
             self._handle(plug)
@@ -180,7 +181,11 @@ class UsbServer(Actor):
                     client.plug.host.submit(urb)
                 case Unlinked(number):
                     assert client.plug is not None
-                    client.plug.host.unlink(number)
+                    held = client.plug.frames.unlink(number)
+                    if held is None:
+                        client.plug.host.unlink(number)
+                    else:
+                        self._give_back(client.plug, [held])
                 case Reset():
                     assert client.plug is not None
                     client.plug.host.reset()

@@ -5,7 +5,7 @@ others write what a server answers. All numbers are big-endian. Session rules ar
 usbip_session.py.
 
 Limits, so that nobody can make us wait for or remember more: a transfer has at most
-`protocol.URB_LIMIT` bytes and `protocol.PACKET_LIMIT` isochronous packets.
+`protocol.URB_LIMIT` bytes and `PACKET_LIMIT` isochronous packets, which are Linux's own.
 
 Corner cases: number_of_packets of a transfer that is not isochronous is -1 from new kernels and 0
 from old ones. Isochronous data are sent to the device with the gaps between packets, and come back
@@ -62,6 +62,8 @@ SUBMITTED: Final = Struct(">IIIIIiiiii8x")  # ..., status, actual, start frame, 
 UNLINKED: Final = Struct(">IIIIIi24x")  # ..., status
 PACKET: Final = Struct(">IIII")  # offset, length, actual length, status
 HEADER: Final = 48  # bytes of every command and its return
+
+PACKET_LIMIT: Final = 1024  # USBIP_MAX_ISO_PACKETS; what a device takes is less, and is answered
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,8 @@ def command(data: bytes | bytearray) -> tuple[Submit | Unlink, int] | None:
         raise RemoteProtocolError(f"a transfer of direction {direction} to endpoint {endpoint}")
     if not 0 <= length <= p.URB_LIMIT:
         raise RemoteProtocolError(f"a transfer of {length} bytes, {p.URB_LIMIT} allowed")
-    if not -1 <= packets <= p.PACKET_LIMIT:
-        raise RemoteProtocolError(f"a transfer of {packets} packets, {p.PACKET_LIMIT} allowed")
+    if not -1 <= packets <= PACKET_LIMIT:
+        raise RemoteProtocolError(f"a transfer of {packets} packets, {PACKET_LIMIT} allowed")
     behind = HEADER + (length if direction == DIR_OUT else 0)
     size = behind + max(packets, 0) * PACKET.size
     if len(data) < size:

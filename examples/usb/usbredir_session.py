@@ -319,7 +319,7 @@ class RedirSession:
         endpoint, packets, transfers = unpack("<BBB", packet.body)
         end = self._ends.get(endpoint)
         known = end is not None and end.kind == c9.ISOCHRONOUS and endpoint not in self._streams
-        if end is None or not known or not packets * transfers:
+        if end is None or not known or not packets * transfers or packets > p.PACKET_LIMIT:
             self._stream_status(packet.id, endpoint, r.INVAL)
             return
         if packets * end.size > p.URB_LIMIT:

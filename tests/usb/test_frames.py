@@ -62,6 +62,19 @@ def test_a_transfer_that_comes_late_begins_when_it_comes() -> None:
     assert frames.due == pytest.approx(1.008)
 
 
+def test_a_transfer_that_is_held_can_be_unlinked_and_the_others_keep_their_time() -> None:
+    frames = Frames(p.SPEED_FULL, ENDS)
+    first, second = urb(1), urb(2)
+    for one in (first, second):
+        frames.hold(one, 0.0)
+    assert frames.unlink(1) is first
+    assert first.status == p.CONNRESET
+    assert frames.unlink(1) is None
+    assert frames.due == pytest.approx(0.016)
+    frames.clear()
+    assert frames.due is None
+
+
 def test_errors_and_transfers_of_other_kinds_are_not_held() -> None:
     frames = Frames(p.SPEED_FULL, ENDS)
     assert not frames.hold(urb(1, status=p.IOERROR), 0.0)

@@ -71,6 +71,51 @@ def test_isochronous_transfers_end_in_order_with_what_became_of_each_packet() ->
         assert ends[second] == Ended(p.OK, 3, b"ccc", ((0, 64, 3, 0), (64, 64, 0, 0)))
 
 
+def test_an_isochronous_transfer_whose_time_is_long_is_unlinked_at_once() -> None:
+    with (
+        exporting_here([["camera"]], driver=CameraDevice) as served,
+        served.client("1-1") as client,
+    ):
+        packets = [1] * p.PACKET_LIMIT  # 16 ms, and for the last of them 500 times that
+        *_, last = (client.submit(1, sum(packets), packets=packets) for _ in range(500))
+        client.ret()
+        unlink = client.unlink(last)
+        while (answer := client.ret())[0] != unlink:
+            assert answer[0] != last
+        assert answer[1] == p.CONNRESET
+
+
+def test_the_longest_isochronous_transfers_fit_and_longer_ones_are_refused() -> None:
+    with (
+        exporting_here([["camera"]], driver=CameraDevice) as served,
+        served.client("1-1") as client,
+    ):
+        for count, status in ((p.PACKET_LIMIT, p.OK), (p.PACKET_LIMIT + 1, p.INVAL)):
+            number = client.submit(1, bytes(count * 1000), packets=[1000] * count)
+            answered, end = client.ret()
+            assert answered == number
+            assert isinstance(end, Ended)
+            assert end.status == status
+            assert len(end.packets) == count
+        assert client.control(c9.Setup(0x80, c9.GET_STATUS, 0, 0, 2)).status == p.OK
+
+
+def test_more_than_fits_into_one_request_comes_from_the_world_and_goes_there() -> None:
+    with exporting_here(SERIAL) as served, served.client("1-1") as client:
+        source, out = served.worlds[0]
+        said = random.Random(2).randbytes(3000)
+        source.write(said)
+        heard = b""
+        while len(heard) < len(said):
+            heard += client.transfer(IN, 4096).data
+        assert heard == said
+        assert client.transfer(OUT, said).actual == len(said)
+        written = b""
+        while len(written) < len(said):
+            written += readable(out)
+        assert written == said
+
+
 def test_devices_are_listed_attached_and_used(image: Path) -> None:
     with exporting_here(DISK, KEYBOARD, LOOPBACK, image=image) as served:
         with served.client() as client:

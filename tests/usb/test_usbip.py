@@ -156,7 +156,7 @@ def test_what_is_no_operation_is_an_error(data: bytes) -> None:
         submit(1, 1, p.URB_LIMIT + 1),
         submit(1, 1, 0x7FFFFFFF, is_in=False),
         submit(1, 3, 0, packets=-2),
-        submit(1, 3, 0, packets=p.PACKET_LIMIT + 1),
+        submit(1, 3, 0, packets=usbip.PACKET_LIMIT + 1),
         submit(1, 3, 0, packets=0x7FFFFFFF),
         submit(1, 3, 4, packets=1, tail=struct.pack(">IIII", 1, 4, 0, 0)),
         submit(1, 3, 4, packets=1, tail=struct.pack(">IIII", 0xFFFFFFFF, 1, 0, 0)),

@@ -150,7 +150,15 @@ def test_a_stream_that_fails_is_told_as_a_stall_and_can_be_started_again(endpoin
 
 
 @pytest.mark.parametrize(
-    "body", [b"\x81\1\1", b"\x85\1\1", b"\0\1\1", bytes((IN, 0, 1)), bytes((OUT, 1, 0))]
+    "body",
+    [
+        b"\x81\1\1",
+        b"\x85\1\1",
+        b"\0\1\1",
+        bytes((IN, 0, 1)),
+        bytes((OUT, 1, 0)),
+        bytes((IN, 129, 1)),
+    ],
 )
 def test_a_stream_that_cannot_be_is_refused(body: bytes) -> None:
     events, told = say(begun(), r.START_ISO_STREAM, 5, body)
