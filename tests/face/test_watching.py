@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import select
-import socket
 import subprocess
 import sys
 import termios
@@ -455,17 +454,14 @@ def test_the_machines_end_ends_top_and_trace_well(tmp_path: Path) -> None:
 
 def test_who_listens_no_more_ends_the_command_in_silence(live: Running, path: str) -> None:
     command = [sys.executable, "-m", "xenidc", "trace", "echo", "--machine", path, "--json"]
-    ours, theirs = socket.socketpair()
+    ours, theirs = os.pipe()
     with (
         Busy(live),
-        theirs,
-        subprocess.Popen(
-            command, cwd=ROOT, stdout=theirs.fileno(), stderr=subprocess.PIPE
-        ) as process,
+        subprocess.Popen(command, cwd=ROOT, stdout=theirs, stderr=subprocess.PIPE) as process,
     ):
-        theirs.close()
-        ours.recv(1)
-        ours.close()
+        os.close(theirs)
+        os.read(ours, 1)
+        os.close(ours)
         assert process.stderr is not None
         assert process.stderr.read() == b""
         assert process.wait() == 0
