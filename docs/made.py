@@ -13,10 +13,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from posixpath import dirname, join, normpath
+
+import click
 
 from docs import states
 from hypervisor import xenbus
@@ -103,13 +105,20 @@ def included(name: str, text: str, folder: Path) -> str:
 
 def commands() -> str:
     """A section for each command: its help."""
-    found = [("xenidc", help_of(xenidc))]
-    own = [verb for verb in group().commands if verb not in SERVERS]
-    found += [(f"xenidc {verb}", help_of(xenidc, verb)) for verb in own]
+    found = [(" ".join(["xenidc", *verbs]), help_of(xenidc, *verbs)) for verbs in walk(group())]
     for name, verbs in SERVERS.items():
         main = import_module(f"examples.{name}.__main__").main
         found += [(f"xenidc {name} {verb}", help_of(main, verb)) for verb in verbs]
     return "\n".join(f"## {title}\n\n```text\n{text}\n```\n" for title, text in found)
+
+
+def walk(command: click.Command, *verbs: str) -> Iterator[tuple[str, ...]]:
+    """How each command of ours is called, without those of the examples."""
+    yield verbs
+    if isinstance(command, click.Group):
+        for verb, below in command.commands.items():
+            if verb not in SERVERS:
+                yield from walk(below, *verbs, verb)
 
 
 def help_of(main: Callable[[Sequence[str]], object], *verbs: str) -> str:
