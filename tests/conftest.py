@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from hypervisor import Machine
 from tests import leaks
+
+hypothesis.settings.register_profile("xenidc", deadline=None)  # no test asserts how long it takes
+hypothesis.settings.load_profile("xenidc")
 
 # A spare process takes a quarter of a second of a processor, and a test that ends soon would only
 # kill it; tests that are about spares say how many they want.

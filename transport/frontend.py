@@ -5,11 +5,12 @@
 
 Corner case: once somebody drives the channel (`fileno` or `future` was called), nobody else waits
 on the eventfd: callers in other threads are woken by the driver's `reap`, and the driver itself
-must not `call`, but by polling.
+may `call` by polling alone.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ from transport import descriptors
 from transport.buffers import BufferPart, Bytes, LocalBuffer, bytes_of
 from transport.channel import Channel
 from transport.completion import Completion
-from transport.errors import Cancelled, ChannelFull, DeadlineExceeded
+from transport.errors import Cancelled, ChannelFull, DeadlineExceeded, LocalProtocolError
 from transport.journal import OnLoss, Reached
 from transport.observing import Observer, Watched
 from transport.statistics import Statistics
@@ -46,6 +47,7 @@ class FrontEnd(Channel):
         super().__init__(device, slots, buffer_bytes, runtime, spin)
         self._drives = runtime.readable(self._wake.fileno(), f"answers of {device}")
         self._endpoint_drives = False
+        self._reaper: int | None = None  # the thread that last reaped for an event loop
 
     def __enter__(self) -> Self:
         return self
@@ -116,13 +118,17 @@ class FrontEnd(Channel):
         """
         if wait not in ("sleep", "spin", "poll"):
             raise ValueError(f"one waits by 'sleep', 'spin' or 'poll', not {wait!r}")
+        polls = wait == "poll" and self._waiting.polls
+        if self._waiting.driven and not polls and self._reaper == threading.get_ident():
+            text = "would wait for itself: `submit`, or wait by 'poll'"
+            raise LocalProtocolError(f"the event loop that drives {self.device!r} {text}")
         deadline = None if timeout is None else self._runtime.now() + timeout
         request = self._request(body, buffer, send, receive)
         request.on_loss = on_loss
         request.awaited = True
         if not self._enter(request, show=True):
             self._enter_later(request, deadline)
-        if wait == "poll" and self._waiting.polls:
+        if polls:
             in_time = self._waiting.poll(request.has_ended, deadline)
         else:
             spun = wait == "spin" and self._waiting.spin(request.has_ended)
@@ -276,6 +282,7 @@ class FrontEnd(Channel):
 
         Afterwards `fileno` becomes readable when the next one has ended.
         """
+        self._reaper = threading.get_ident()
         with self._lock:
             if self._end is None and not self._drains:
                 clear_event(self._wake.fileno())
@@ -306,6 +313,7 @@ class FrontEnd(Channel):
         """
         if not self._waiting.driven:
             self.fileno()
+        self._reaper = threading.get_ident()
         return self._drives.wait(timeout)
 
     def statistics(self) -> Statistics:

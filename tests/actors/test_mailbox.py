@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import ActorDead, Fd, Future, MailboxFull, Message, Shutdown, System, encode
@@ -143,7 +143,6 @@ class Model:
         return True
 
 
-@settings(deadline=None)
 @given(sends=SENDS, end=st.sampled_from(["read", "kill"]))
 def test_the_mailbox_is_two_bounded_queues(sends: list[tuple[str, int]], end: str) -> None:
     gate, seen, model = Gate(), list[str](), Model()

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import msgpack  # type: ignore[import-untyped, unused-ignore]
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import (
@@ -113,13 +113,11 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_any_msgpack_value_arrives_as_it_was_sent(value: Any) -> None:
     assert over(Anything(value)) == Anything(value)
 
 
-@settings(deadline=None)
 @given(
     st.builds(
         Scalars,
@@ -308,7 +306,6 @@ def test_bad_bytes_are_a_typed_error(value: Any, error: type[MessageError]) -> N
         decode(Packet(msgpack.packb(value)))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_is_a_typed_error_or_a_message(payload: bytes) -> None:
     for wrapped in (payload, msgpack.packb(_wire(Anything, [msgpack.ExtType(1, payload)]))):
@@ -318,7 +315,6 @@ def test_garbage_is_a_typed_error_or_a_message(payload: bytes) -> None:
             continue
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_packet_is_a_typed_error_or_a_message(data: st.DataObject) -> None:
     payload = bytearray(encode(Containers([1, 2], (3, "x"), ("a",), {"k": [b"v", None]})).payload)

@@ -6,7 +6,7 @@ import math
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import (
@@ -78,7 +78,6 @@ def test_the_window(
     assert isinstance(decision, Restart if allowed else Escalate)
 
 
-@settings(deadline=None)
 @given(
     intensity=st.integers(0, 5),
     period=st.floats(0.1, 20),

@@ -1364,5 +1364,5 @@ class AnyEvents(RuleBasedStateMachine):
             self.all_goes_well()
 
 
-AnyEvents.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnyEvents.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAnyEvents = AnyEvents.TestCase

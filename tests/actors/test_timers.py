@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import Fd, Message, Ref, RemoteActorError, Shutdown, System, Timer, WrongType, encode
@@ -305,7 +305,6 @@ def test_a_period_is_longer_than_nothing(seconds: float) -> None:
         system.start(Setter, lambda it: it.every(seconds, Say(""))).ask(Do())
 
 
-@settings(deadline=None)
 @given(
     period=st.floats(0.001, 100),
     steps=st.lists(st.floats(0, 300), min_size=1, max_size=20),

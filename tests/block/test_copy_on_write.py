@@ -129,7 +129,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps=STEPS, offloading=st.booleans(), fua=st.booleans())
 def test_a_copy_on_write_disk_is_a_disk_and_its_base_stays_as_it_was(
     steps: list[tuple[str, tuple[int, int]]], offloading: bool, fua: bool

@@ -107,7 +107,7 @@ def test_a_viewer_has_exactly_the_pixels(encoding: int, name: str) -> None:
     runs=st.integers(1, 600),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_picture_is_exact(
     encoding: int, height: int, width: int, colours: int, runs: int, seed: int
 ) -> None:

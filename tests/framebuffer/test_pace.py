@@ -259,7 +259,7 @@ class Model:
 
 
 @given(st.lists(STEPS, max_size=40))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_in_the_end_the_viewer_has_the_screen(steps: list[tuple[Any, ...]]) -> None:
     model = Model()
     for name, *arguments in steps:

@@ -310,5 +310,5 @@ class TablesMachine(RuleBasedStateMachine):
             assert not end.owed, "a signal was lost"
 
 
-TablesMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TablesMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60)
 TestTables = TablesMachine.TestCase

@@ -451,6 +451,5 @@ TestAgainstTheModel = AgainstTheModel.TestCase
 TestAgainstTheModel.settings = settings(
     max_examples=150,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

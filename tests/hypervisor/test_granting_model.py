@@ -383,4 +383,4 @@ def memfds() -> Iterator[int]:
 
 
 TestRealMemory = RealMemory.TestCase
-TestRealMemory.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRealMemory.settings = settings(max_examples=60, stateful_step_count=30)

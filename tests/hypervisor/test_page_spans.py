@@ -26,7 +26,7 @@ def test_the_pages_that_bytes_touch() -> None:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(SPANS, max_size=12), SPANS)
 def test_a_span_set_is_a_set(added: list[tuple[int, int]], asked: tuple[int, int]) -> None:
     spans, model = SpanSet(), set[int]()
@@ -41,7 +41,7 @@ def test_a_span_set_is_a_set(added: list[tuple[int, int]], asked: tuple[int, int
     assert all(one[1] < two[0] for one, two in pairwise(kept))  # as few as can be
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(SPANS, max_size=12), st.lists(st.integers(0, 11)), SPANS)
 def test_a_span_index_finds_what_a_search_finds(
     added: list[tuple[int, int]], removed: list[int], asked: tuple[int, int]

@@ -443,7 +443,7 @@ ANSWERS = (bytes, int, type(None), Changes, Nodes, StoreRefused, Refused)
 def test_whatever_bytes_a_process_says_are_answered(world: World) -> None:
     domain = world.domain("d", "process")
 
-    @settings(deadline=None, max_examples=200)
+    @settings(max_examples=200)
     @given(st.binary(max_size=300) | REQUESTS.map(lambda request: request.packet))
     def say(data: bytes) -> None:
         try:
@@ -455,7 +455,6 @@ def test_whatever_bytes_a_process_says_are_answered(world: World) -> None:
     assert parse(ask(domain, "packet", Packet(Op.GET_FEATURE, 1, 0, b"").encode())).req_id == 1
 
 
-@settings(deadline=None)
 @given(calls=st.lists(CALLS, max_size=40))
 def test_whatever_a_hostile_domain_says_is_answered_and_hurts_nobody(calls: list[Message]) -> None:
     with System() as system:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hypervisor.store import Store
@@ -225,7 +225,6 @@ def test_a_domain_does_not_see_through_its_target_what_another_of_that_domid_cou
     )
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["/a", "/a/b", "/c"]), st.integers(0, 300))),
     st.integers(1, 500),
@@ -284,7 +283,6 @@ def test_values_that_are_large_count() -> None:
 PATHS = st.lists(st.sampled_from("ab"), max_size=20).map(lambda way: "/" + "/".join(way))
 
 
-@settings(deadline=None)
 @given(st.lists(PATHS, max_size=40), st.integers(1, 12), st.integers(1, 2_000), st.lists(PATHS))
 def test_a_log_gives_what_a_list_would(
     paths: list[str], most: int, most_bytes: int, asked: list[str]

@@ -454,5 +454,5 @@ class AgainstADict(RuleBasedStateMachine):
             assert values == seen
 
 
-AgainstADict.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+AgainstADict.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestAgainstADict = AgainstADict.TestCase

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hypervisor.store import Store
@@ -403,7 +403,6 @@ def test_a_node_that_is_made_again_has_another_generation() -> None:
 NAMES = st.sampled_from([f"n{i}" for i in range(200)])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, st.none() | st.integers()), max_size=300))
 def test_children_are_a_map_and_every_version_of_it_stays(
     steps: list[tuple[str, int | None]],

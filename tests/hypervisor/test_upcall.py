@@ -306,7 +306,7 @@ class PortMachine(RuleBasedStateMachine):
         self.world.check()
 
 
-PortMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+PortMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60)
 TestPort = PortMachine.TestCase
 
 

@@ -459,7 +459,7 @@ REQUESTS = st.tuples(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(REQUESTS, max_size=60))
 def test_whatever_is_asked_there_is_one_answer(requests: list[tuple[Packet, Caller]]) -> None:
     to = store(nodes=6, watches=2, transactions=2, transaction_nodes=5)

@@ -122,7 +122,7 @@ CHANGED = st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3)
 WORDS = st.lists(st.tuples(st.sampled_from(list(XenbusState)), ANYTHING), max_size=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(changed=CHANGED, before=WORDS, after=WORDS)
 def _says_anything(machine: Machine, changed: Any, before: Any, after: Any) -> None:
     with ExitStack() as stack:

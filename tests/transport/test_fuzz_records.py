@@ -44,19 +44,19 @@ BYTES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(BYTES)
 def test_a_back_end_takes_requests_or_says_whose_fault_it_is(data: bytes) -> None:
     fuzz_targets.requests(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(BYTES)
 def test_a_front_end_ends_each_request_once_whatever_a_back_end_writes(data: bytes) -> None:
     fuzz_targets.answers(data)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.one_of(st.lists(NUMBERS.map(abs), max_size=12).map(
     lambda words: b"".join(word.to_bytes(8, "little") for word in words)
 ), st.binary(max_size=200)))  # fmt: skip
@@ -73,7 +73,7 @@ def test_what_correct_peers_write_and_what_was_wrong_once_is_no_surprise(target:
             TARGETS[target](data[:end])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(BYTES)
 def test_unpacking_gives_whole_values_or_a_typed_refusal(data: bytes) -> None:
     found, said = [], ""

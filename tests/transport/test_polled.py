@@ -17,7 +17,7 @@ from actors import Actor, Message, Ref
 from hypervisor import EventChannel, Machine
 from tests.transport.conftest import Opens
 from tests.transport.device import Device, Spinner
-from transport import DeadlineExceeded, FrontEnd, connect
+from transport import DeadlineExceeded, FrontEnd, LocalProtocolError, connect
 
 CALLS = 2000
 
@@ -131,11 +131,13 @@ def test_an_actor_that_may_not_wait_makes_polled_calls(opens: Opens, host: Machi
 
 
 def test_the_loop_that_drives_a_channel_makes_polled_calls(opens: Opens, host: Machine) -> None:
-    if host.system.simulation:
-        pytest.skip("nobody polls there, and who drives a channel must not sleep in a call")
     channel = opens(Spinner)
     assert channel.wait(0)
     channel.submit("submitted", token="token")
+    with pytest.raises(LocalProtocolError, match="would wait for itself"):
+        channel.call("asleep")
+    if host.system.simulation:
+        pytest.skip("nobody polls there")
     assert channel.call("polled", wait="poll") == "polled"
     ended = channel.reap()
     while not ended:
