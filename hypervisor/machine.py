@@ -57,7 +57,7 @@ class Machine:
 
     Args:
         intensity: how many restarts are allowed within ``period``; one more and the machine gives
-            up (`failure`, and every channel ends with the reason).
+            up, and every channel ends with the reason.
         period: seconds.
         watchdog: seconds within which a process domain that somebody waits for in vain must
             answer a probe. One that does not is killed and restarted, unless it is seen to make

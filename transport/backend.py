@@ -86,7 +86,7 @@ class BackEndActor(Actor):
         self._guest = guest
         self._driver = program()
         self._driver.runtime = self.system.runtime
-        self._driver.opener = self._open
+        self._driver.opener, self._driver.domain_store = self._open, guest.store
         self._channels: list[FrontEnd] = []  # the driver's own, to other domains' devices
         self._args = args
         self._states: dict[Front, XenbusState] = {}  # Closed, unless it is here

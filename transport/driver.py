@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from actors import Runtime
+from hypervisor import StoreClient
 from transport.buffers import Bytes, RemoteBuffer, bytes_of
 from transport.errors import LocalProtocolError
 from transport.frontend import DEFAULT_BUFFER_BYTES, DEFAULT_SLOTS, DEFAULT_SPIN
@@ -132,7 +133,7 @@ class BackEnd:
         features: what it offers beyond its plain protocol; see `FrontEnd.features`.
         runtime: the clock and the locks of where it runs, which in a simulation are virtual; there
             from `on_start` on. Who waits for time waits on one of its locks, in offloaded work.
-        opener: opens its channels; set by the endpoint that runs it.
+        opener, domain_store: what `connect` and `store` use; set by the endpoint that runs it.
     """
 
     runner: ClassVar[str] = "transport.backend:BackEndActor"
@@ -143,6 +144,18 @@ class BackEnd:
     features: frozenset[str] = frozenset()
     runtime: Runtime
     opener: Callable[..., FrontEnd] | None = None
+    domain_store: StoreClient | None = None
+
+    @property
+    def store(self) -> StoreClient:
+        """The machine's store, as this driver's domain may use it.
+
+        Raises:
+            LocalProtocolError: this driver is not run by an endpoint.
+        """
+        if self.domain_store is None:
+            raise LocalProtocolError("only a driver that runs in a domain has its store")
+        return self.domain_store
 
     def connect(
         self,

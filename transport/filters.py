@@ -81,6 +81,7 @@ class Filter(BackEnd):
         program, *rest = below
         self.below = load(program)[1]()
         self.below.runtime = self.runtime
+        self.below.opener, self.below.domain_store = self.opener, self.domain_store
         self.below.on_start(*rest)
         self.idempotent = self.below.idempotent
         self.workers = self.below.workers

@@ -67,6 +67,14 @@ class Relay(BackEnd):
         return answer
 
 
+class Writer(Relay):
+    """Writes what it is asked into the store, below its own domain, and then asks its device."""
+
+    def on_request(self, request: Request) -> Any:
+        self.store.write("data/asked", request.body)
+        return super().on_request(request)
+
+
 class OffloadingRelay(Relay):
     """The same, in worker threads."""
 

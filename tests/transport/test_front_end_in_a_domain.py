@@ -10,8 +10,8 @@ import pytest
 
 from actors import System
 from hypervisor import DomainSpec, DomainStartError, Machine
-from tests.transport.drivers import Echo, OffloadingRelay, Relay
-from transport import BackEnd, LocalProtocolError, RemoteError, connect
+from tests.transport.drivers import Echo, OffloadingRelay, Relay, Writer
+from transport import BackEnd, Filter, LocalProtocolError, RemoteError, connect, stack
 
 PLACEMENTS = ("thread", "process")
 
@@ -43,6 +43,19 @@ def test_a_device_may_come_after_the_driver_that_uses_it(machine: Machine, front
         machine.start("far", Echo, placement="thread")
         assert channel.call("again") == "again"
         assert asked.result == "hello"
+
+
+@pytest.mark.parametrize("filters", [(), (Filter,)])
+@pytest.mark.parametrize("front", PLACEMENTS)
+def test_a_driver_has_the_store_and_its_channels_also_below_a_filter(
+    machine: Machine, front: str, filters: tuple[type[Filter], ...]
+) -> None:
+    machine.start("far", Echo, placement="thread")
+    machine.start("near", *stack(*filters, (Writer, "far")), placement=front)
+    with connect(machine, "near") as channel:
+        assert channel.call(b"hello") == b"hello"
+    home = machine.store.get_domain_path(machine.domain("near").domid)
+    assert machine.store.read(f"{home}/data/asked") == b"hello"
 
 
 @pytest.mark.parametrize("relay", [Relay, OffloadingRelay])
