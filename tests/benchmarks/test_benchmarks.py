@@ -90,7 +90,7 @@ def test_several_front_ends_are_busy_at_once() -> None:
         assert all(count > 0 for count in world.ask(2, 0.05))
 
 
-@pytest.mark.parametrize("part", ["pci", "recovery"])
+@pytest.mark.parametrize("part", ["pci", pytest.param("recovery", marks=pytest.mark.stress)])
 def test_a_part_prints_its_tables(part: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([part, "--quick"]) == 0
     printed = capsys.readouterr().out

@@ -38,7 +38,7 @@ def three(*channels: FrontEnd) -> None:
 
 def counts(channel: FrontEnd) -> None:
     """Right only if nothing is forgotten."""
-    assert [channel.call(number) for number in range(5)] == [1, 2, 3, 4, 5], "it has forgotten"
+    assert [channel.call(number) for number in range(3)] == [1, 2, 3], "it has forgotten"
 
 
 def fails(*_channels: FrontEnd) -> None:

@@ -53,7 +53,7 @@ def test_no_caller_is_deceived_at_whichever_point_of_a_run_it_strikes(
     [
         (bank_load.early, "acknowledged, and not"),
         (bank_load.late_journal, "done twice"),
-        (bank_load.hasty, "an effect of what is over"),
+        pytest.param(bank_load.hasty, "an effect of what is over", marks=pytest.mark.stress),
         (bank_load.reissuing, "done twice"),
     ],
 )

@@ -96,7 +96,7 @@ def test_a_counter_whose_process_is_killed_counts_nothing_twice_and_loses_nothin
 def test_a_counter_whose_process_is_stopped_counts_nothing_twice_and_loses_nothing(
     tmp_path: Path,
 ) -> None:
-    run(tmp_path / "count", signal.SIGSTOP, 2, watchdog=0.2)
+    run(tmp_path / "count", signal.SIGSTOP, 1, watchdog=0.2)
 
 
 @pytest.mark.stress
