@@ -5,7 +5,9 @@ wants a device, whichever is free; then come the descriptions and the connect.
 
 Rules:
 1. Every packet of the client that wants an answer gets one, with its identifier. What it cancels is
-   answered too, as cancelled: with the end of the transfer, whatever that is.
+   answered too, as cancelled: with the end of the transfer, whatever that is. Meanwhile the client
+   may use the identifier again (QEMU's are addresses, of rings that it stops and goes on with);
+   transfers of one endpoint end in order, so the first answer is the cancelled one's.
 2. Interrupt endpoints towards the host are read by ourselves, one transfer after another, from
    start to stop; what comes is sent by numbers of our own. An error is told by the status packet,
    and ends it.
@@ -86,8 +88,9 @@ class RedirSession:
         self._settings: dict[int, int] = {}  # of interfaces, where it is not 0
         self._ends: dict[int, EndpointRead] = {}  # of the present settings
         self._streams: dict[int, Stream] = {}
-        self._transfers = count()  # of streams
+        self._transfers = count()
         self._under_way: dict[Any, _Asked] = {}
+        self._called: dict[int, Any] = {}  # the transfer that the client calls by a packet's number
         self._receiving: dict[int, int] = {}  # interrupt endpoint -> the next number
         self._bytes = 0
         self._output: list[bytes] = []
@@ -141,6 +144,8 @@ class RedirSession:
         """A URB has ended; returns what is to be done, and what the client is to be told."""
         number = urb.id[1]
         asked = self._under_way.pop(number)
+        if self._called.get(asked.packet.id) == number:
+            del self._called[asked.packet.id]
         self._bytes -= asked.length
         self._output.append(asked.tell(urb, asked.packet))
         return self._take()
@@ -189,8 +194,8 @@ class RedirSession:
             case r.STOP_INTERRUPT_RECEIVING:
                 self._stop_receiving(packet)
             case r.CANCEL_DATA_PACKET:
-                if packet.id in self._under_way:
-                    self._events.append(Unlinked((self._client, packet.id)))
+                if packet.id in self._called:
+                    self._events.append(Unlinked((self._client, self._called.pop(packet.id))))
             case r.CONTROL_PACKET:
                 self._control(packet)
             case r.BULK_PACKET:
@@ -210,7 +215,8 @@ class RedirSession:
         setup = Setup(kind, request, value, index, length)
         if bool(endpoint & c9.IN) != setup.is_in:
             raise RemoteProtocolError(f"a control request {setup} to endpoint {endpoint:#x}")
-        self._ask(packet, setup, self._controlled, packet.body[r.CONTROL_BODY.size :], packet.id)
+        data = packet.body[r.CONTROL_BODY.size :]
+        self._ask(packet, setup, self._controlled, data, self._call(packet))
 
     def _bulk(self, packet: r.Packet) -> None:
         endpoint, _, length, _ = r.BULK_BODY.unpack_from(packet.body)
@@ -239,8 +245,9 @@ class RedirSession:
             head = body(packet, _status(urb), urb.actual)
             return r.packet(packet.kind, packet.id, head + urb.received, self._common)
 
-        urb = Urb((self._client, packet.id), endpoint, kind, length, data)
-        self._submit(packet.id, urb, _Asked(packet, length, tell))
+        number = self._call(packet)
+        urb = Urb((self._client, number), endpoint, kind, length, data)
+        self._submit(number, urb, _Asked(packet, length, tell))
 
     def _ask(
         self,
@@ -257,6 +264,16 @@ class RedirSession:
             number = ("meant", packet.id)
         urb = Urb((self._client, number), 0, c9.CONTROL, setup.length, data, setup.pack())
         self._submit(number, urb, _Asked(packet, setup.length, tell))
+
+    def _call(self, packet: r.Packet) -> Any:
+        """A number for the transfer that the client calls by the packet's.
+
+        Once it has cancelled that, it may call another one so before it is told of the end.
+        """
+        if packet.id in self._called:
+            raise RemoteProtocolError(f"packet {packet.id} has not ended, and is there again")
+        number = self._called[packet.id] = ("called", next(self._transfers))
+        return number
 
     def _submit(self, number: Any, urb: Urb, asked: _Asked) -> None:
         if number in self._under_way:

@@ -175,10 +175,26 @@ def test_ends_have_their_status(status: int, told: int) -> None:
     session = begun()
     urb = submitted(say(session, r.BULK_PACKET, 7, bulk(0x81, 8)))
     if status == p.CONNRESET:
-        assert say(session, r.CANCEL_DATA_PACKET, 7) == [Unlinked((9, 7))]
+        assert say(session, r.CANCEL_DATA_PACKET, 7) == [Unlinked(urb.id)]
     (packet,) = end(session, urb, status)
     assert (packet.id, packet.body[1]) == (7, told)
     assert say(session, r.CANCEL_DATA_PACKET, 7) == []
+
+
+def test_what_was_cancelled_may_be_there_again_before_it_has_ended() -> None:
+    session = begun()
+    first = submitted(say(session, r.BULK_PACKET, 7, bulk(0x81, 8)))
+    with pytest.raises(RemoteProtocolError, match="packet 7 has not ended, and is there again"):
+        say(session, r.BULK_PACKET, 7, bulk(0x81, 8))
+    say(session, r.CANCEL_DATA_PACKET, 7)
+    second = submitted(say(session, r.BULK_PACKET, 7, bulk(0x81, 8)))
+    (told,) = end(session, first, p.CONNRESET)
+    assert (told.id, told.body[1]) == (7, r.CANCELLED)
+    assert say(session, r.CANCEL_DATA_PACKET, 7) == [Unlinked(second.id)]
+    third = submitted(say(session, r.BULK_PACKET, 7, bulk(0x81, 8)))
+    (told,) = end(session, second, data=b"x" * 8)  # it was too late to cancel it
+    assert (told.id, told.body) == (7, bulk(0x81, 8) + b"x" * 8)
+    assert [told.id for told in end(session, third)] == [7]
 
 
 def test_configurations_and_settings_are_asked_of_the_device() -> None:
