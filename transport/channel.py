@@ -286,6 +286,10 @@ class Channel:
             if self._end is None and not self._waiting.driven:
                 clear_event(self._wake.fileno())
 
+    def _rouse(self) -> None:
+        with self._lock:
+            self._rouse_leader()
+
     def _rouse_leader(self) -> None:
         """Under the lock: whoever sleeps on the eventfd is to look."""
         if self._end is None:

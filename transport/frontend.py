@@ -250,9 +250,7 @@ class FrontEnd(Channel):
     def _have_driven(self) -> None:
         if not self._waiting.driven:
             self._endpoint_drives = True
-            self._waiting.make_way(driven=True)
-            with self._lock:
-                self._rouse_leader()  # he makes way, and the endpoint arms the ring
+            self._waiting.take_over(self._rouse)
             self._on_drive()
 
     def cancel(self, request: Completion) -> None:
@@ -302,9 +300,9 @@ class FrontEnd(Channel):
         """
         if self._endpoint_drives:
             raise ValueError("a channel with futures is driven by its endpoint")
-        self._waiting.make_way(driven=True)
-        raise_event(self._wake.fileno())  # a leader makes way, and the loop has a first look
-        return self._wake.fileno()
+        number = self._wake.fileno()
+        self._waiting.take_over(lambda: raise_event(number))  # the loop has a first look, too
+        return number
 
     def wait(self, timeout: float | None = None) -> bool:
         """Sleep until `fileno` is readable, or ``timeout`` seconds have passed: then False.
@@ -383,10 +381,8 @@ class FrontEnd(Channel):
                 self._slot_is_free()  # there will be none for them
         self.push()
         driven = self._waiting.driven
-        self._waiting.make_way(driven=True)
         sleeper = self._runtime.readable(number, f"the last answer of {self.device}")
-        with self._lock:
-            self._rouse_leader()
+        self._waiting.take_over(self._rouse)
         try:
             while True:
                 self.look(arm=True)
@@ -402,7 +398,8 @@ class FrontEnd(Channel):
             with self._lock:
                 self._drains = False
                 self._rouse_leader()  # or who reaped before
-            self._waiting.make_way(driven=driven)
+            if not driven:
+                self._waiting.give_back()
         self.close()
 
     def close(self) -> None:

@@ -64,7 +64,8 @@ class Waiting:
         self._runtime = runtime
         self._what = what
         self._leads = runtime.readable(fd, what)
-        self._leader = threading.Lock()
+        self._leader = runtime.lock(f"who leads for {what}")
+        self._leading: int | None = None  # his thread
         self._book = threading.Lock()  # around the next one, for a moment
         self._followers: dict[Lock, None] = {}  # in the order of their coming
         self._spin = spin
@@ -85,9 +86,11 @@ class Waiting:
             while not done():
                 if not self.driven and self._leader.acquire(blocking=False):
                     called = False
+                    self._leading = threading.get_ident()
                     try:
                         in_time = self._lead(done, deadline)
                     finally:
+                        self._leading = None
                         self._leader.release()
                         self._promote()
                 else:
@@ -130,11 +133,22 @@ class Waiting:
                 return False
             os.sched_yield()
 
-    def make_way(self, *, driven: bool) -> None:
-        """Somebody else reaps from now on, or nobody else does any more."""
-        self.driven = driven
-        if not driven:
-            self._promote()
+    def take_over(self, rouse: Callable[[], object]) -> None:
+        """Somebody else reaps from now on; ``rouse`` makes the eventfd readable.
+
+        Whoever leads has gone when this returns: he sees that he was roused as long as nobody else
+        takes events, and would sleep on with his answer there if the driver took that one.
+        """
+        self.driven = True
+        rouse()
+        if self._leading != threading.get_ident():  # else a callback does this, which he calls
+            with self._leader:
+                pass
+
+    def give_back(self) -> None:
+        """Nobody else reaps any more."""
+        self.driven = False
+        self._promote()
 
     def _lead(self, done: Callable[[], bool], deadline: float | None) -> bool:
         while True:

@@ -20,6 +20,11 @@ def test_whatever_happens_no_caller_is_deceived(system: System) -> None:
     bank_load.test(system)
 
 
+@pytest.mark.simulate(seeds=1, first=8552, faults=bank_load.FAULTS)
+def test_who_leads_does_not_sleep_on_when_an_event_loop_takes_over(system: System) -> None:
+    bank_load.test(system)
+
+
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
 @pytest.mark.simulate(seeds=10_000, faults=bank_load.FAULTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -143,6 +144,9 @@ class Clock:
     def readable(self, fd: int, what: str) -> Any:
         return None
 
+    def lock(self, what: Any) -> Any:
+        return threading.Lock()
+
 
 class Ring:
     """A channel whose answer comes at a time."""
@@ -230,7 +234,7 @@ def test_who_is_to_lead_and_has_his_answer_already_hands_that_on() -> None:
 
     def meanwhile() -> None:
         waiting._followers[third] = None  # type: ignore[index]
-        waiting.make_way(driven=False)  # the leader leaves, and has the first follower lead
+        waiting.give_back()  # the leader leaves, and has the first follower lead
         ring.comes = 0  # and who spins has taken his answer
 
     second = Asleep(meanwhile)
