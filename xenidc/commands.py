@@ -125,7 +125,9 @@ def run(
                 record_spans(live.machine, live.channels)
             if can_draw(sys.stderr):
                 live.machine.hear_domains(system.start(Drawn, live, name="live"))
-            live.work()
+            with interrupted.held():
+                begun = live.begin()
+            live.wait(begun)
             if made.workloads:
                 print("the workloads have ended well", flush=True)
             if system.simulation is None and (stay or not made.workloads):
@@ -144,19 +146,46 @@ def _report(machine: Machine) -> None:
     machine.hear_domains(machine.system.start(Lines, sys.stderr, name="changes"))
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGTERM is what Ctrl-C is; a second one of either, while it ends, is left out."""
-    wanted = [1]  # while it is not empty
+class _Interrupts:
+    """One KeyboardInterrupt, for the first of the signals that are wanted."""
 
-    def handle(_signum: int, _frame: FrameType | None) -> None:
-        if wanted:
-            wanted.clear()
+    def __init__(self) -> None:
+        self._wanted = True
+        self._held = self._came = False
+
+    def handle(self, _signum: int, _frame: FrameType | None) -> None:
+        if self._held:
+            self._came = True
+        elif self._wanted:
+            self._wanted = False
             raise KeyboardInterrupt
 
-    before = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
+    def clear(self) -> None:
+        """No more of them."""
+        self._wanted = False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """It comes at the end: an actor that is started by halves would never end."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._came and self._wanted:
+            self._wanted = False
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Interrupts]:
+    """SIGTERM is what Ctrl-C is; a second one of either, while it ends, is left out."""
+    interrupts = _Interrupts()
+    before = {
+        each: signal.signal(each, interrupts.handle) for each in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield wanted
+        yield interrupts
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

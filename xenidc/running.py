@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from actors import Actor, Message, System
+from actors import Actor, Future, Message, System
 from hypervisor import DomainStartError, Machine
 from transport import FrontEnd, connect
 from xenidc.check import check, function_of, placement_of, start_order
@@ -46,16 +46,24 @@ class Running:
         Raises:
             WorkloadFailed: one of them raised something, which is the cause.
         """
-        system, ended = self.machine.system, []
+        self.wait(self.begin())
+
+    def begin(self) -> list[tuple[str, list[BaseException], Future]]:
+        """Start all workloads, for `wait`."""
+        system, begun = self.machine.system, []
         for number, workload in enumerate(self.topology.workloads):
             fronts = [self.channels[name] for name in workload.channels]
             raised: list[BaseException] = []
             name = f"{workload.name}-{number}"
             worker = system.start(_Worker, function_of(workload), fronts, raised, name=name)
-            ended.append((workload.name, raised, worker.ask_future(_Work(), _FOR_EVER)))
-        for _, _, future in ended:
+            begun.append((workload.name, raised, worker.ask_future(_Work(), _FOR_EVER)))
+        return begun
+
+    def wait(self, begun: list[tuple[str, list[BaseException], Future]]) -> None:
+        """Until all of them have ended; see `work`."""
+        for _, _, future in begun:
             future.result()
-        for name, raised, _ in ended:
+        for name, raised, _ in begun:
             for error in raised:
                 text = " ".join(str(error).split())
                 raise WorkloadFailed(
