@@ -11,6 +11,7 @@ credit for it, which every spin that was worth it raises and every other one low
 one call in a few tries again. Between two looks it lets go of the GIL and of the processor.
 
 Corner cases:
+- An event loop that begins to drive the channel waits until whoever leads has gone (`take_over`).
 - In a simulation nobody spins or polls (``spin`` is None): nothing would move meanwhile. Who drives
   the channel must not call at all there.
 - Who spins or polls is no follower, and takes the answers of those who are; so to be woken to lead

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from functools import partial
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -104,7 +103,7 @@ class _Scrape(Actor):
         head, ended, _ = bytes(self._in).partition(b"\r\n\r\n")
         if ended:
             self._out += self._answer(head.decode("latin-1"))
-            self.watch(self._peer.fileno(), None, partial(self._flush))
+            self.watch(self._peer.fileno(), None, self._flush)
         elif not data or len(self._in) > _HEAD:
             self.exit()
 
