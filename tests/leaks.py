@@ -34,25 +34,27 @@ class Snapshot:
     threads: frozenset[threading.Thread]
     children: frozenset[tuple[int, str]]
     mappings: Counter[str]
+    folder: str
     shm: frozenset[str]
 
 
-def snapshot() -> Snapshot:
-    """Look at this process now."""
+def snapshot(folder: str = "/dev/shm") -> Snapshot:
+    """Look at this process now; ``folder``: where shared memory has names."""
     return Snapshot(
         frozenset(_descriptors()),
         frozenset(threading.enumerate()),
         frozenset(_children()),
         _mappings(),
-        frozenset(f"/dev/shm/{name}" for name in os.listdir("/dev/shm")),
+        folder,
+        frozenset(f"{folder}/{name}" for name in os.listdir(folder)),
     )
 
 
 def leaked_since(before: Snapshot) -> list[str]:
     """Say, a line each, what is there now and was not there ``before``; empty if nothing is."""
-    if _compare(before, snapshot()):
+    if _compare(before, snapshot(before.folder)):
         gc.collect()
-        return _compare(before, snapshot())
+        return _compare(before, snapshot(before.folder))
     return []
 
 
