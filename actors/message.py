@@ -10,7 +10,8 @@ Annotations are resolved at the first use if they mention what is not defined ye
 a TypeError. Declaring a class again (a reload, a test run twice) replaces the older one.
 
 Speed: at its first use a class gets two functions made for it (specialise.py): `__wire__`, and the
-one in `loaders`.
+one in `loaders`. What a dataclass would have made for each class to be shown, compared and hashed
+is here, once for all: to compile it was an eighth of the time in which a process starts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing
+from types import ModuleType
 from typing import Any, ClassVar, dataclass_transform
 
 from actors.errors import UnknownKind, WrongType
@@ -43,7 +45,7 @@ class Message:
     def __init_subclass__(cls, *, kind: str | None = None) -> None:
         super().__init_subclass__()
         own_init = "__init__" in cls.__dict__
-        dataclasses.dataclass(frozen=True)(cls)
+        dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
         cls.__kind__ = kind or f"{cls.__module__}.{cls.__qualname__}"
         cls.__cache__ = None
         known = _kinds.get(cls.__kind__)
@@ -67,18 +69,38 @@ class Message:
             return specialise()[1](values, depth, reader)
 
         type.__setattr__(cls, "__wire__", first_wire)
+        type.__setattr__(cls, "__specialise__", staticmethod(specialise))
         _kinds[cls.__kind__] = cls
         loaders[cls.__kind__] = first_load, False
+
+    def __repr__(self) -> str:
+        shown = (f"{each.name}={getattr(self, each.name)!r}" for each in _fields(self) if each.repr)
+        return f"{type(self).__qualname__}({', '.join(shown)})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(
+            getattr(self, each.name) == getattr(other, each.name)
+            for each in _fields(self)
+            if each.compare
+        )
+
+    def __hash__(self) -> int:
+        return hash(
+            tuple(
+                getattr(self, each.name)
+                for each in _fields(self)
+                if (each.compare if each.hash is None else each.hash)
+            )
+        )
 
     @classmethod
     def __nodes__(cls) -> list[tuple[str, Node]]:
         """(field, node) in the order of declaration, which is the order on the wire."""
         if cls.__cache__ is None:
             hints = typing.get_type_hints(cls, localns={cls.__name__: cls})
-            cls.__cache__ = [
-                (field.name, node_for(hints[field.name]))
-                for field in dataclasses.fields(typing.cast(Any, cls))
-            ]
+            cls.__cache__ = [(field.name, node_for(hints[field.name])) for field in _fields(cls)]
         return cls.__cache__
 
     def __wire__(self, depth: int, writer: Writer) -> list[Any]:
@@ -87,6 +109,24 @@ class Message:
         Raises WrongType or TooDeep if a field does not hold what it declares.
         """
         raise WrongType(f"{type(self).__name__} is not declared as a message")
+
+    @staticmethod
+    def __specialise__() -> tuple[Wire, Load]:
+        """Make the two functions now. Replaced in every class that is declared."""
+        raise WrongType("Message itself is not declared as a message")
+
+
+def prepare(module: ModuleType) -> None:
+    """Make now what each message class of a module is to get at its first use, a quarter of a
+    millisecond each: for who has time now, and none later.
+    """
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Message) and value is not Message:
+            value.__specialise__()
+
+
+def _fields(message: Message | type[Message]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(typing.cast(Any, message))
 
 
 def load_message(values: Any, depth: int, reader: Reader) -> Message:

@@ -1,9 +1,9 @@
 """What it costs to take 16 MiB back from a process that does not co-operate.
 
 Each contestant starts a process that maps the memory and touches every page, and is timed from
-then on: the bare system calls, with the fresh pages made before or within the time, and our own
-revocation through the hypervisor, after `Region.prepare` or without it, of memory whose contents
-nobody needs or of all of them.
+then on: the bare system calls, alone and with the fresh pages allocated, and our own
+revocation through the hypervisor, up to where the holder is cut off and with the fresh pages, of
+memory whose contents nobody needs or of all of them.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ def measure(rounds: int) -> dict[str, list[float]]:
         contestants: dict[str, Callable[[], float]] = {
             BARE: partial(_bare, fresh=False),
             BARE_FRESH: partial(_bare, fresh=True),
-            "Guest.revoke": partial(_ours, guest, prepared=False, keep=False),
-            "Guest.revoke, prepared": partial(_ours, guest, prepared=True, keep=False),
-            "Guest.revoke, contents kept": partial(_ours, guest, prepared=False, keep=True),
-            "Guest.revoke, prepared, kept": partial(_ours, guest, prepared=True, keep=True),
+            "Guest.withdraw + Region.renew": partial(_ours, guest, fresh=False, keep=False),
+            "Guest.revoke": partial(_ours, guest, fresh=True, keep=False),
+            "Guest.revoke, contents kept": partial(_ours, guest, fresh=True, keep=True),
         }
         return interleave(contestants, rounds)
 
@@ -52,33 +51,33 @@ def _bare(*, fresh: bool) -> float:
     new = os.memfd_create("new")
     os.posix_fallocate(old, 0, SIZE)
     os.ftruncate(new, SIZE)
-    if not fresh:
-        os.posix_fallocate(new, 0, SIZE)
     with mmap.mmap(old, SIZE) as ours, _held(old):
         view = (ctypes.c_char * SIZE).from_buffer(ours)
         address = ctypes.addressof(view)
         del view
         began = time.perf_counter()
-        if fresh:
-            os.posix_fallocate(new, 0, SIZE)
         both = mmap.PROT_READ | mmap.PROT_WRITE
         _libc.mmap(address, SIZE, both, mmap.MAP_SHARED | _MAP_FIXED, new, 0)
         punch_hole(old, 0, SIZE)
+        if fresh:
+            os.posix_fallocate(new, 0, SIZE)
         taken = time.perf_counter() - began
     os.close(old)
     os.close(new)
     return taken
 
 
-def _ours(guest: Guest, *, prepared: bool, keep: bool) -> float:
+def _ours(guest: Guest, *, fresh: bool, keep: bool) -> float:
     region = Region(SIZE)
     gref = guest.grant_access(guest.domid, region)
     mapping = guest.map_grant_ref(guest.domid, gref)  # so that the tables know of one
     with _held(region.fd):
-        if prepared:
-            region.prepare()
         began = time.perf_counter()
-        guest.revoke(gref, keep=None if keep else ())
+        if fresh:
+            guest.revoke(gref, keep=None if keep else ())
+        else:
+            for _, span in guest.withdraw(gref):
+                region.renew([span])
         taken = time.perf_counter() - began
     guest.unmap_grant_ref(mapping)
     guest.release(region)

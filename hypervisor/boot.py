@@ -20,6 +20,7 @@ import importlib
 import io
 import itertools
 import os
+import select
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from contextlib import suppress
 from typing import Any
 
 from actors import Actor, Message, Ref, StartFailed, System
+from actors.message import prepare
 from hypervisor import hardening
 from hypervisor import hypercalls as hc
 from hypervisor.cpus import confine
@@ -150,6 +152,8 @@ def main() -> int:
     for module in preload:
         with suppress(Exception):  # whose program it is will be told, when it is loaded
             importlib.import_module(module)
+    if not select.select([sock], [], [], 0)[0]:
+        prepare(hc)  # nobody waits for this process yet: it is a spare
     boot = receive_frame(sock)
     if not isinstance(boot, hc.Boot):
         return 0

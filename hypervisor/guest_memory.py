@@ -155,11 +155,15 @@ class MemoryCalls(ABC):
                 kept of the pages that other grants share with this one: they are taken too.
 
         Raises:
-            OSError: there is no memory for the fresh pages. The tables have no such grant any more;
-                the pages remain to be taken by `Region.renew`.
+            OSError: there is no memory for what is kept, whose pages remain to be taken by
+                `Region.renew`; or for the rest of the fresh pages (`Region.reserve`). The tables
+                have no such grant any more.
         """
-        for region, span in self.withdraw(gref):
+        withdrawn = self.withdraw(gref)
+        for region, span in withdrawn:
             region.renew([span], [span] if keep is None else keep, held)
+        for region in dict.fromkeys(region for region, _ in withdrawn):
+            region.reserve()
 
     def revoke_pages(self, region: Region, offset: int, length: int) -> None:
         """Take those pages of the region, and every grant of them; the contents are kept.

@@ -76,11 +76,10 @@ def write_memory(fd: int, start: int, data: bytes | memoryview) -> None:
 
 
 def new_memfd(name: str, size: int) -> int:
-    """A descriptor of ``size`` bytes of zeros whose pages are there already."""
+    """A descriptor of ``size`` bytes of zeros; a page is allocated when it is first touched."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, size)
-        os.posix_fallocate(fd, 0, size)
     except OSError:
         os.close(fd)
         raise

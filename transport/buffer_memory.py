@@ -5,7 +5,7 @@ is in flight gets its contents copied to new ones at once, because the next back
 One in its holder's hands keeps its pages, because the holder may be writing to it now; it is marked
 ``moved``, and gets new ones when it is handed over, or given back.
 
-All of it is called under the channel's lock.
+All of it is called under the channel's lock, but for `reserve`, which takes long.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class BufferMemory:
         return self._pool.free_bytes()
 
     def renew(self, spans: list[tuple[int, int]]) -> None:
-        """Take these spans (start and bytes) back from who has mapped them."""
+        """Take these spans (start and bytes) back from who has mapped them; see `reserve`."""
         keep, held = [], []
         for buffer in self._buffers.values() if spans else ():
             span = (buffer.start, max(1, buffer.size))
@@ -88,6 +88,10 @@ class BufferMemory:
                 held.append(span)
                 buffer.moved = True
         self.region.renew(spans, keep, held)
+
+    def reserve(self) -> None:
+        """Have all pages allocated; not while `renew` or `close` runs. Raises OSError."""
+        self.region.reserve()
 
     def close(self) -> None:
         """Give it back; buffers read zeros from now on."""

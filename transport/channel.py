@@ -411,6 +411,14 @@ class Channel:
             self._memory.renew(spans)
             self._revoke_seconds.append(self._runtime.now() - started)
 
+    def reserve(self) -> None:
+        """Have what was taken back allocated anew, when nobody waits for the endpoint.
+
+        Raises:
+            OSError: there is no memory for it.
+        """
+        self._memory.reserve()
+
     def progress(self) -> tuple[int, int, int] | None:
         """A value that changes whenever the back end does something; None when nothing is due."""
         with self._lock:

@@ -353,6 +353,7 @@ class FrontEndActor(Actor):
         self._front.open(link)
         self._forget_lost()
         self._say(said.epoch, CONNECTED)
+        self._front.reserve()
 
     def _forget_lost(self) -> None:
         lost, self._lost = self._lost, None

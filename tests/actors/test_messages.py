@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import fcntl
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, field, replace
 from typing import Any, Self
@@ -32,6 +33,7 @@ from actors import (
     encode,
 )
 from actors.codec import decode_value, encode_value
+from actors.message import prepare
 
 
 class Scalars(Message):
@@ -714,3 +716,30 @@ def test_a_packet_mentions_the_references_in_it() -> None:
         assert encode(Carrier(Anything({"k": [Pointer(ref)]}))).refs == (ref,)
         assert encode_value([ref]).refs == (ref,)
         assert encode(Base(1)).refs == ()
+
+
+class Marked(Message):
+    n: int
+    note: str = field(default="", compare=False)
+    secret: str = field(default="", repr=False)
+    items: list[int] = field(default_factory=list, hash=False)
+
+
+class OtherMarked(Marked):
+    pass
+
+
+def test_what_a_field_says_of_comparing_showing_and_hashing_holds() -> None:
+    message = Marked(1, "a", "b", [2])
+    assert message == Marked(1, "other", "b", [2])
+    assert message != Marked(1, "a", "other", [2])
+    assert message != OtherMarked(1, "a", "b", [2])
+    assert hash(message) == hash(Marked(1, "a", "b", [3]))
+    assert repr(message) == "Marked(n=1, note='a', items=[2])"
+
+
+def test_what_is_prepared_beforehand_is_as_what_is_prepared_at_its_first_use() -> None:
+    prepare(sys.modules[__name__])
+    message = Marked(1, "a", "b", [2])
+    assert decode(encode(message)) == message
+    assert decode(encode(Base(7))) == Base(7)

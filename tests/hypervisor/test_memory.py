@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import mmap
@@ -287,33 +286,44 @@ def test_memory_is_read_and_written_at_any_place() -> None:
     region.close()
 
 
-def test_what_was_prepared_is_used_once_and_by_a_whole_renewal_alone() -> None:
+def test_all_pages_are_there_from_the_beginning_and_again_when_they_are_reserved() -> None:
     region = patterned(4)
-    region.prepare()
-    region.prepare()
-    prepared = newest_inode()
-    region.renew([(0, PAGE)])
-    assert os.fstat(region.backing(0, PAGE).fd).st_ino != prepared
-    region.renew(keep=[(PAGE, PAGE)])
-    assert os.fstat(region.fd).st_ino == prepared
-    assert pages_of(region.view) == [0, 2, 0, 0]
-    region.renew()
-    assert os.fstat(region.fd).st_ino != prepared
-    region.prepare()
-    region.close()  # the leak check sees what becomes of it
-    region.prepare()
-    with pytest.raises(ValueError, match="closed"):
+    assert allocated(region) == 4
+    region.renew([(0, PAGE), (2 * PAGE, 2 * PAGE)], keep=[(2 * PAGE, PAGE)])
+    assert allocated(region) == 2  # what was not taken, and what is kept
+    region.reserve()
+    assert allocated(region) == 4
+    assert pages_of(region.view)[1] == 2
+    region.close()
+    region.reserve()  # of nothing
+
+
+def allocated(region: Region) -> int:
+    """Pages that its memfds have."""
+    seen = {os.fstat(backing.fd).st_ino: os.fstat(backing.fd) for backing in region.backings()}
+    return sum(about.st_blocks for about in seen.values()) * 512 // PAGE
+
+
+def test_a_region_that_there_is_no_memory_for_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(_fd: int, _offset: int, _length: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory left")
+
+    monkeypatch.setattr(os, "posix_fallocate", none_left)
+    with pytest.raises(OSError, match="no memory left"):
+        Region(4 * PAGE)  # the leak check sees what becomes of it
+
+
+def test_memory_is_taken_back_even_if_there_is_none_for_the_fresh_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    region = patterned(4)
+    with mmap.mmap(region.fd, region.size) as peers:
+        monkeypatch.setattr(os, "posix_fallocate", None)
         region.renew()
-
-
-def newest_inode() -> int:
-    """Of the memfd that was opened last."""
-    inodes = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            if "memfd:" in os.readlink(f"/proc/self/fd/{name}"):
-                inodes.append(os.stat(f"/proc/self/fd/{name}").st_ino)
-    return max(inodes)
+        assert peers[:] == bytes(region.size)
+    region.close()
 
 
 def test_a_region_takes_a_sealed_memfd_over() -> None:
