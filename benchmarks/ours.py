@@ -60,4 +60,4 @@ def flood(channel: FrontEnd, depth: int, count: int, *, polls: bool = False) -> 
         channel.push()
         if not polls:
             channel.wait()
-        ended += len(channel.reap())
+        ended += len(channel.reap(arm=not polls))

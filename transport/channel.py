@@ -42,6 +42,8 @@ from transport.waiting import Waiting, wake
 
 _log = logging.getLogger("transport")
 
+_SENT = Reached.SENT  # a member of an enum is slow to look up
+
 
 class Channel:
     """What there is of a channel whoever uses it.
@@ -68,6 +70,7 @@ class Channel:
         self._memory = BufferMemory(buffer_bytes)
         self._wake = new_event()
         self._runtime = runtime
+        self._now = runtime.now
         self._lock = threading.Lock()  # nobody waits while holding it
         self._waiting = Waiting(self, runtime, self._wake.fileno(), f"answers of {device}", spin)
         self._for_slots: list[Lock] = []  # callers that wait for one
@@ -121,11 +124,11 @@ class Channel:
                 raise
             for buffer in request.buffers:
                 self._memory.hand_over(buffer)
-            request.submitted = self._runtime.now()
+            request.submitted = self._now()
             if self._watched is not None:
                 self._watched.entered(request, epoch)
             if link is not None and epoch:
-                request.reached = Reached.SENT
+                request.reached = _SENT
                 link.queue.append(record)
                 if show:
                     self._show(link)
@@ -178,8 +181,10 @@ class Channel:
             while True:
                 records = incoming.read()
                 if records:
-                    for response in descriptors.unpack(records):
-                        self._answered(link, response)
+                    now = self._now()
+                    for response in link.unpack(records):
+                        self._answered(link, response, now)
+                    self._latencies.tidy()
                     if link.queue:
                         link.show()
                 if not arm or not (records or incoming.arm()):
@@ -187,8 +192,12 @@ class Channel:
         except RemoteProtocolError as error:
             self._fault(link, error)
 
-    def _answered(self, link: Link, response: Any) -> None:
-        number, status, value = link.checked(response)
+    def _answered(self, link: Link, response: Any, now: float) -> None:
+        if type(response) is not tuple or len(response) != 4:
+            raise RemoteProtocolError(f"a response is {show(response)}")
+        epoch, number, status, value = response
+        if epoch != link.epoch:
+            raise RemoteProtocolError(f"an answer of epoch {show(epoch)} in epoch {link.epoch}")
         request = self._pending.find(number)
         if status == descriptors.OK:
             request.result = value
@@ -202,7 +211,7 @@ class Channel:
         else:
             self._phase(link, request, status, value)
             return
-        self._finish(request)
+        self._finish(request, now)
 
     def _phase(self, link: Link, request: Completion, status: Any, count: Any) -> None:
         stream = request.stream
@@ -219,7 +228,7 @@ class Channel:
         if not link.closing:
             link.queue.append(descriptors.pack_phase_done(link.epoch, request.number, done))
 
-    def _finish(self, request: Completion) -> None:
+    def _finish(self, request: Completion, now: float) -> None:
         self._pending.end(request)
         self._ended += 1
         request.done = True
@@ -227,7 +236,6 @@ class Channel:
             self._memory.hand_back(buffer)
         if request.stream is not None:
             self._forget(request)
-        now = self._runtime.now()
         self._latencies.add(now - request.submitted)
         if request.where:
             self._bytes += request.size
@@ -247,12 +255,12 @@ class Channel:
         """It is not sent again, and an earlier back end may have done it."""
         self._unknown += 1
         request.error = self._pending.unknown()
-        self._finish(request)
+        self._finish(request, self._now())
 
     def _settle_lost(self, link: Link) -> None:
         for request in self._pending.settle(link.begun):
             self._unknown += 1
-            self._finish(request)
+            self._finish(request, self._now())
 
     def _call_back(self) -> None:
         """Not under the lock: callbacks may submit."""
@@ -409,7 +417,7 @@ class Channel:
         """
         with self._lock:
             self._memory.renew(spans)
-            self._revoke_seconds.append(self._runtime.now() - started)
+            self._revoke_seconds.append(self._now() - started)
 
     def reserve(self) -> None:
         """Have what was taken back allocated anew, when nobody waits for the endpoint.
@@ -446,7 +454,7 @@ class Channel:
             self._link = self._lost = None
             for request in list(self._pending):
                 request.error = self._closed()
-                self._finish(request)
+                self._finish(request, self._now())
             if self._watched is not None:
                 self._called_back += [(each, None) for each in self._watched.observers]
             raise_event(self._wake.fileno())

@@ -40,6 +40,7 @@ ANSWER_LIMIT = RECORD_LIMIT - _WORD_LIMIT
 _TRACEBACK_LIMIT = 500  # characters, so that an error fits into a record whatever it says
 _TEXT_LIMIT = 200
 _NIL = b"\xc0"
+_IN_PART = "the last record was published in part"
 _NOT_MSGPACK = (ValueError, TypeError, msgpack.UnpackException, RecursionError)
 _OPTIONS: dict[str, Any] = {
     "use_list": False,
@@ -76,7 +77,7 @@ def pack_request(
         LocalProtocolError: the body is no msgpack value, or too large.
     """
     try:
-        record = pack((epoch, number, body, *where))
+        record = pack((epoch, number, body, *where) if where else (epoch, number, body))
     except (TypeError, ValueError, OverflowError) as error:
         raise LocalProtocolError(f"a request's body cannot be sent: {error}") from error
     if len(record) > REQUEST_LIMIT:
@@ -130,34 +131,47 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-def unpack(records: bytes) -> list[Any]:
-    """The arrays in a run of whole records. A single one, the commonest, costs a fraction.
+Unpack = Callable[[bytes], list[Any]]
+"""The arrays in a run of whole records."""
 
-    Raises:
-        RemoteProtocolError: they are not whole records.
+
+def unpacker(capacity: int) -> Unpack:
+    """What takes the records of one peer's ring apart, for one thread at a time.
+
+    Args:
+        capacity: bytes of records that there can be at once.
+
+    What it returns raises RemoteProtocolError if they are not whole records, and is of no use any
+    more afterwards.
     """
-    try:
-        if len(records) <= RECORD_LIMIT:
-            return [msgpack.unpackb(records, **_OPTIONS)]
-    except _NOT_MSGPACK:  # or more than one
-        return _unpack_several(records)
-    return _unpack_several(records)
+    unpacker = msgpack.Unpacker(
+        read_size=RECORD_LIMIT, max_buffer_size=capacity + len(_NIL), **_OPTIONS
+    )
+    feed, unpack_one, tell = unpacker.feed, unpacker.unpack, unpacker.tell
+    fed = 0
 
+    def unpack(records: bytes) -> list[Any]:
+        nonlocal fed
+        fed += len(records)
+        try:
+            feed(records)
+            first = unpack_one()
+            if tell() == fed:
+                return [first]  # the commonest: it costs a fraction
+            # It does not say whether its input ended within a value, so a nil is put behind the
+            # records: only if that comes out as the last value was the last record whole.
+            fed += len(_NIL)
+            feed(_NIL)
+            found = [first, *unpacker]
+        except msgpack.OutOfData:
+            raise RemoteProtocolError(_IN_PART) from None
+        except _NOT_MSGPACK as error:
+            raise RemoteProtocolError(f"a record is not msgpack: {error!r}") from error
+        if found.pop() is not None or tell() != fed:
+            raise RemoteProtocolError(_IN_PART)
+        return found
 
-def _unpack_several(records: bytes) -> list[Any]:
-    """It does not say whether its input ended within a value, so a nil is put behind the records:
-    only if that comes out as the last value was the last record whole.
-    """
-    unpacker = msgpack.Unpacker(max_buffer_size=len(records) + len(_NIL), **_OPTIONS)
-    unpacker.feed(records)
-    unpacker.feed(_NIL)
-    try:
-        found = list(unpacker)
-    except _NOT_MSGPACK as error:
-        raise RemoteProtocolError(f"a record is not msgpack: {error!r}") from error
-    if not found or found.pop() is not None:
-        raise RemoteProtocolError("the last record was published in part")
-    return found
+    return unpack
 
 
 def show(value: Any) -> str:

@@ -122,7 +122,7 @@ class FrontEnd(Channel):
         if self._waiting.driven and not polls and self._reaper == threading.get_ident():
             text = "would wait for itself: `submit`, or wait by 'poll'"
             raise LocalProtocolError(f"the event loop that drives {self.device!r} {text}")
-        deadline = None if timeout is None else self._runtime.now() + timeout
+        deadline = None if timeout is None else self._now() + timeout
         request = self._request(body, buffer, send, receive)
         request.on_loss = on_loss
         request.awaited = True
@@ -177,7 +177,10 @@ class FrontEnd(Channel):
             BuffersExhausted: there is no memory for a stream's chunk.
             ChannelClosed, LocalProtocolError: see there.
         """
-        request = self._request(body, buffer, send, receive)
+        if buffer is None and send is None and receive is None:
+            request = Completion(body)  # the commonest
+        else:
+            request = self._request(body, buffer, send, receive)
         request.token, request.on_loss, request.callback = token, on_loss, callback
         if not self._enter(request, show=False):
             with self._lock:
@@ -266,7 +269,8 @@ class FrontEnd(Channel):
             link = self._link
             if request.reached is Reached.QUEUED:
                 request.error = Cancelled("it was cancelled before it was sent")
-                self._finish(request)
+                self._finish(request, self._now())
+                self._latencies.tidy()
                 self._rouse_leader()  # he may wait for the slot
             elif link is None:
                 self._end_unknown(request)
@@ -275,18 +279,22 @@ class FrontEnd(Channel):
         self.push()
         self._call_back()
 
-    def reap(self) -> list[Completion]:
+    def reap(self, *, arm: bool = True) -> list[Completion]:
         """Every submitted request that has ended since the last time; never waits.
 
-        Afterwards `fileno` becomes readable when the next one has ended.
+        Args:
+            arm: afterwards `fileno` becomes readable when the next one has ended. A loop that polls
+                needs no such signal, and spares the back end the making of it.
         """
         self._reaper = threading.get_ident()
         with self._lock:
             if self._end is None and not self._drains:
-                clear_event(self._wake.fileno())
-                self._collect(arm=True)
+                if arm:
+                    clear_event(self._wake.fileno())
+                self._collect(arm=arm)
             finished, self._finished = self._finished, []
-        self._call_back()
+        if self._called_back:
+            self._call_back()
         return finished
 
     def fileno(self) -> int:
@@ -369,7 +377,7 @@ class FrontEnd(Channel):
             DeadlineExceeded: not everything has ended. Nothing new is taken still.
             ValueError: it is being drained already.
         """
-        deadline = None if timeout is None else self._runtime.now() + timeout
+        deadline = None if timeout is None else self._now() + timeout
         with self._lock:
             if self._end is not None:
                 return
@@ -388,7 +396,7 @@ class FrontEnd(Channel):
                 self.look(arm=True)
                 if not len(self._pending):
                     break
-                left = None if deadline is None else max(0.0, deadline - self._runtime.now())
+                left = None if deadline is None else max(0.0, deadline - self._now())
                 if not sleeper.wait(left):
                     raise DeadlineExceeded(f"{len(self._pending)} requests have not ended in time")
                 with self._lock:

@@ -4,7 +4,7 @@ Pure. The journal is an area at the end of the back end's page (ring.py), which 
 the front end maps; so it outlives the back end, as the answers in its ring do. Each slot of the
 channel has one 8-byte word in it: the number of the request that was begun last.
 
-1. A request gets a number, whose remainder by the slots is its slot (`Slots`); none comes twice.
+1. A request gets a number, whose remainder by the slots is its slot (pending.py); none comes twice.
 2. Before the back end begins an operation that may not be done twice, it stores the number:
    `Journal.begin`. What may be repeated is not recorded, and costs nothing.
 3. The answer goes into the ring. That is the end of the request, whether anybody is awake or not.
@@ -31,34 +31,6 @@ SLOT_LIMIT = 1 << 16
 def journal_size(slots: int) -> int:
     """Bytes of the journal of a channel."""
     return slots * WORD
-
-
-class Slots:
-    """The numbers of requests in flight: at most ``count``, a power of two, at a time.
-
-    Raises:
-        ValueError: ``count`` is none, or above `SLOT_LIMIT`.
-    """
-
-    def __init__(self, count: int) -> None:
-        if not 1 <= count <= SLOT_LIMIT or count & (count - 1):
-            text = f"a channel has a power of two of slots, at most {SLOT_LIMIT}, not {count}"
-            raise ValueError(text)
-        self.count = count
-        self._next = [slot + count for slot in range(count - 1, -1, -1)]
-
-    @property
-    def free(self) -> int:
-        """How many more there can be."""
-        return len(self._next)
-
-    def take(self) -> int:
-        """A number, never below ``count``; 0: none is free."""
-        return self._next.pop() if self._next else 0
-
-    def give(self, number: int) -> None:
-        """That request has ended: its slot is free for another."""
-        self._next.append(number + self.count)
 
 
 class Journal:

@@ -1,36 +1,51 @@
 """How long requests take, in few numbers: a histogram whose buckets grow with what is measured.
 
 Pure. There are eight buckets to each doubling, so what is read from it is right to within a tenth,
-from nanoseconds to hours, and it has some dozens of entries. Adding one costs about 0.2 µs.
+from nanoseconds to hours, and it has some dozens of entries. What is added is put into its bucket
+later, many at once, which takes half the time: about 0.1 µs.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor, log2
 
 _PARTS = 8  # buckets to a doubling
 _LEAST = 1e-9  # seconds; in a simulation something may take none
+_MANY = 1024
 
 
 class Latencies:
-    """What is added to."""
+    """What is added to.
+
+    Attributes:
+        add: one more, in seconds. Who adds calls `tidy` from time to time.
+    """
 
     def __init__(self) -> None:
-        self._counts: defaultdict[int, int] = defaultdict(int)
+        self._counts: Counter[int] = Counter()
         self._seconds = 0.0
+        self._added: list[float] = []
+        self.add = self._added.append
 
-    def add(self, seconds: float) -> None:
-        """One more."""
-        self._counts[floor(log2(seconds or _LEAST) * _PARTS)] += 1
-        self._seconds += seconds
+    def tidy(self) -> None:
+        """Keep what was added from becoming too much."""
+        if len(self._added) >= _MANY:
+            self._sort()
 
     def value(self) -> Latency:
         """So far."""
+        self._sort()
         counts = {2 ** ((at + 1) / _PARTS): self._counts[at] for at in sorted(self._counts)}
         return Latency(counts, self._seconds)
+
+    def _sort(self) -> None:
+        added = self._added
+        self._counts.update([floor(log2(seconds or _LEAST) * _PARTS) for seconds in added])
+        self._seconds += sum(added)
+        added.clear()
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,8 @@ next back end has a link of its own.
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypervisor import EventChannel, Mapping, Region
 from transport import descriptors
-from transport.descriptors import show
 from transport.errors import LocalProtocolError, RemoteProtocolError
 from transport.handshake import Acceptance
 from transport.journal import Journal
@@ -37,23 +34,11 @@ class Link:
         theirs, journal = split_page(peer_page.view, slots, descriptors.RECORD_LIMIT)
         self.incoming = Incoming(ours, theirs)
         self.outgoing = Outgoing(ours, theirs)
+        self.unpack = descriptors.unpacker(slots * descriptors.RECORD_LIMIT)
         self._journal = Journal(journal, slots)
         self.queue: list[bytes] = []
         self.closing = False  # nothing more goes into its ring
         self.broken = False  # and nothing that comes out of it is believed
-
-    def checked(self, response: Any) -> tuple[Any, Any, Any]:
-        """The number, status and value of a response.
-
-        Raises:
-            RemoteProtocolError: it is none, or of another epoch.
-        """
-        if type(response) is not tuple or len(response) != 4:
-            raise RemoteProtocolError(f"a response is {show(response)}")
-        epoch, number, status, value = response
-        if epoch != self.epoch:
-            raise RemoteProtocolError(f"an answer of epoch {show(epoch)} in epoch {self.epoch}")
-        return number, status, value
 
     def begun(self, number: int) -> bool:
         """Whether that request may have been begun, and may not be done twice."""

@@ -2,6 +2,9 @@
 
 Pure. It gives them their numbers, packs them, and settles them when the back end is lost; the front
 end around it sends, waits and wakes. A request ends exactly once, by leaving the book.
+
+Of the numbers of requests in flight no two have the same remainder by ``slots``, and no number
+comes twice: that of a slot's next request is higher by ``slots``.
 """
 
 from __future__ import annotations
@@ -12,15 +15,23 @@ from transport import descriptors
 from transport.completion import Completion
 from transport.descriptors import show
 from transport.errors import OutcomeUnknown, RemoteProtocolError
-from transport.journal import SEND, SETTLE, Reached, Slots
+from transport.journal import SEND, SETTLE, SLOT_LIMIT, Reached
 
 
 class Pending:
-    """Requests in flight, at most ``slots``."""
+    """Requests in flight, at most ``slots``, a power of two, at a time.
+
+    Raises:
+        ValueError: ``slots`` is none, or above `SLOT_LIMIT`.
+    """
 
     def __init__(self, device: str, slots: int) -> None:
+        if not 1 <= slots <= SLOT_LIMIT or slots & (slots - 1):
+            text = f"a channel has a power of two of slots, at most {SLOT_LIMIT}, not {slots}"
+            raise ValueError(text)
         self._device = device
-        self._slots = Slots(slots)
+        self._slots = slots
+        self._free = [slot + slots for slot in range(slots - 1, -1, -1)]  # each one's next number
         self._pack = descriptors.packer()  # its owner calls from one thread at a time
         self._requests: dict[int, Completion] = {}
 
@@ -33,7 +44,7 @@ class Pending:
     @property
     def credits(self) -> int:
         """How many more there may be."""
-        return self._slots.free
+        return len(self._free)
 
     def add(self, request: Completion, epoch: int) -> bytes | None:
         """Take it in; returns its record for that epoch. None: there is no slot for it.
@@ -41,16 +52,11 @@ class Pending:
         Raises:
             LocalProtocolError: it cannot be sent. It was not taken in.
         """
-        number = self._slots.take()
-        if not number:
+        if not self._free:
             return None
-        try:
-            record = descriptors.pack_request(
-                epoch, number, request.body, request.where, self._pack
-            )
-        except BaseException:
-            self._slots.give(number - self._slots.count)  # nobody has seen it
-            raise
+        number = self._free[-1]
+        record = descriptors.pack_request(epoch, number, request.body, request.where, self._pack)
+        self._free.pop()
         request.number = number
         self._requests[number] = request
         return record
@@ -70,9 +76,6 @@ class Pending:
                 records.append(descriptors.pack_cancel(epoch, number))
         return records
 
-    def _record(self, request: Completion, epoch: int, number: int) -> bytes:
-        return descriptors.pack_request(epoch, number, request.body, request.where, self._pack)
-
     def find(self, number: object) -> Completion:
         """The request of that number.
 
@@ -86,8 +89,9 @@ class Pending:
 
     def end(self, request: Completion) -> None:
         """It has its result or its error."""
-        del self._requests[request.number]
-        self._slots.give(request.number)
+        number = request.number
+        del self._requests[number]
+        self._free.append(number + self._slots)
 
     def settle(self, begun: Callable[[int], bool]) -> list[Completion]:
         """The back end is lost; returns those that must not be sent again, with their errors.

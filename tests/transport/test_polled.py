@@ -73,6 +73,32 @@ def test_a_polled_call_signals_nobody_and_is_signalled_by_nobody(
     assert slept < CALLS / 20
 
 
+def polled(channel: FrontEnd, count: int) -> list[Any]:
+    """The results of an event loop that polls, of so many requests at once."""
+    requests = [channel.submit(number) for number in range(count)]
+    channel.push()
+    ended: list[Any] = []
+    while len(ended) < count:
+        ended += channel.reap(arm=False)
+    return [request.result for request in requests]
+
+
+def test_a_loop_that_polls_is_not_signalled(machine: Machine) -> None:
+    machine.start("device", Spinner)
+    channel = connect(machine, "device")
+    number = channel.fileno()
+    assert polled(channel, 8) == list(range(8))  # the first is signalled, as nobody has looked yet
+    assert signalled(number)
+    for _ in range(100):
+        assert polled(channel, 8) == list(range(8))
+    assert not signalled(number)
+    channel.reap()
+    channel.submit("x")
+    channel.push()
+    assert channel.wait(10)
+    assert [request.result for request in channel.reap()] == ["x"]
+
+
 def test_a_polled_call_works_whether_or_not_the_driver_spins(opens: Opens) -> None:
     for driver in (Device, Spinner):
         channel = opens(driver, device=driver.__name__.lower())
