@@ -95,8 +95,10 @@ class Failure:
     def __str__(self) -> str:
         seed, error = self.replay.seed, self.replay.error
         struck = ", ".join(f"{kind} of {actor} ({n})" for kind, actor, n in self.faults) or "none"
+        broke = error.partition("\n")[0]  # the whole of it is behind the trace, which may be long
         return (
-            f"seed {seed}, made small in {self.runs} runs: {self.steps} steps, faults: {struck}\n"
+            f"seed {seed}: {broke}\n"
+            f"made small in {self.runs} runs: {self.steps} steps, faults: {struck}\n"
             f"{self.replay.trace}\n{error}"
         )
 

@@ -108,6 +108,13 @@ def test_a_guest_over_its_quota_is_refused_alone(world: World) -> None:
     ask(modest, "start")
 
 
+def test_a_value_is_bytes(world: World) -> None:
+    text: Any = "text"
+    with pytest.raises(TypeError, match="the value of a node is bytes, not str"):
+        world.store.write("/a", text)
+    assert not world.store.exists("/a")
+
+
 def test_a_directory_of_any_size_is_one_list(world: World) -> None:
     names = sorted(f"node-{number:04}" for number in range(1_000))
     for name in names:

@@ -323,13 +323,14 @@ def test_a_failure_says_all_that_is_known_of_it() -> None:
     drops = Faults(kinds=["drop"], targets=["ear"], rate=0.5)
     failure = failing(explore(test, 1000, Options(drops)))
     lines = str(failure).splitlines()
-    assert lines[0] == (
-        f"seed {failure.replay.seed}, made small in {failure.runs} runs: {failure.steps} steps, "
-        f"faults: drop of ear (1)"
-    )
+    broke = "AssertionError: it is hard of hearing"
+    assert lines[:2] == [
+        f"seed {failure.replay.seed}: {broke}",
+        f"made small in {failure.runs} runs: {failure.steps} steps, faults: drop of ear (1)",
+    ]
     trace = failure.replay.trace.splitlines()
-    assert lines[1 : len(trace) + 1] == trace
-    assert lines[len(trace) + 1] == "AssertionError: it is hard of hearing"
+    assert lines[2 : len(trace) + 2] == trace
+    assert lines[len(trace) + 2] == broke
 
 
 # --- faults ---------------------------------------------------------------------------------------

@@ -285,7 +285,7 @@ def test_a_failure_is_reported_with_all_that_is_needed(pytester: pytest.Pytester
     assert 'assert first_come(system)[0] == "near"' in text  # the test, and where it failed
     assert "assert 'far' == 'near'" in text
     assert "- Captured simulation call -" in text
-    assert re.search(r"seed \d+, made small in \d+ runs: \d+ steps, faults: none", text)
+    assert re.search(r"seed \d+: .+\nmade small in \d+ runs: \d+ steps, faults: none", text)
     assert re.search(r'^options: \{.*"preemption": 0\.3', text, re.MULTILINE)
     told = [line.split(" s  ", 1)[1] for line in trace(text)]
     far = told.index("box         receives Put('far') from far")
