@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
