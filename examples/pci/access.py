@@ -89,12 +89,13 @@ class ConfigAccess:
             AccessDenied: not everybody may read it.
         """
         check_access(offset, size)
-        with suppress(DeviceNotFound, BusGone):
+        try:
             value = self.call(p.CONF_READ, sbdf, offset, size)
-            if type(value) is not int or not 0 <= value <= p.all_ones(size):
-                raise BadAnswer(f"a register of {size} bytes reads {value!r:.80}")
-            return value
-        return p.all_ones(size)
+        except (DeviceNotFound, BusGone):
+            return p.all_ones(size)
+        if type(value) is not int or not 0 <= value <= p.all_ones(size):
+            raise BadAnswer(f"a register of {size} bytes reads {value!r:.80}")
+        return value
 
     def write(self, sbdf: int, offset: int, size: int, value: int) -> None:
         """Write a register of 1, 2 or 4 bytes; dropped where nobody answers.
