@@ -159,6 +159,9 @@ class Waiting:
             if not self._leads.wait(None if deadline is None else self._left(deadline)):
                 return False
             self._channel.clear()
+            self._channel.look(arm=False)
+            if done():  # mostly; who leads next asks for the next signal himself
+                return True
 
     def _promote(self) -> None:
         """The first follower is to lead."""
