@@ -44,7 +44,7 @@ from actors.explore import Failure, Options, explore, replay
 from actors.faults import FAULT_KINDS, Faults, InjectedCrash, declare
 from actors.fd import Fd
 from actors.future import Future
-from actors.message import Message
+from actors.message import Message, prepare_messages
 from actors.ref import NamedRef, Ref
 from actors.reply import Reply
 from actors.restart import Drop, Escalate, Flags, Restart, Window, decide, scope
@@ -160,6 +160,7 @@ __all__ = [
     "encode",
     "explore",
     "picture",
+    "prepare_messages",
     "pykka_ref",
     "replay",
     "scope",

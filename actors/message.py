@@ -78,13 +78,9 @@ class Message:
         return f"{type(self).__qualname__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        if not isinstance(other, Message) or type(other) is not type(self):
             return NotImplemented
-        return all(
-            getattr(self, each.name) == getattr(other, each.name)
-            for each in _fields(self)
-            if each.compare
-        )
+        return _compared(self) == _compared(other)
 
     def __hash__(self) -> int:
         return hash(
@@ -116,7 +112,7 @@ class Message:
         raise WrongType("Message itself is not declared as a message")
 
 
-def prepare(module: ModuleType) -> None:
+def prepare_messages(module: ModuleType) -> None:
     """Make now what each message class of a module is to get at its first use, a quarter of a
     millisecond each: for who has time now, and none later.
     """
@@ -127,6 +123,10 @@ def prepare(module: ModuleType) -> None:
 
 def _fields(message: Message | type[Message]) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(typing.cast(Any, message))
+
+
+def _compared(message: Message) -> tuple[Any, ...]:
+    return tuple(getattr(message, each.name) for each in _fields(message) if each.compare)
 
 
 def load_message(values: Any, depth: int, reader: Reader) -> Message:

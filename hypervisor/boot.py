@@ -28,8 +28,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from actors import Actor, Message, Ref, StartFailed, System
-from actors.message import prepare
+from actors import Actor, Message, Ref, StartFailed, System, prepare_messages
 from hypervisor import hardening
 from hypervisor import hypercalls as hc
 from hypervisor.cpus import confine
@@ -152,8 +151,10 @@ def main() -> int:
     for module in preload:
         with suppress(Exception):  # whose program it is will be told, when it is loaded
             importlib.import_module(module)
-    if not select.select([sock], [], [], 0)[0]:
-        prepare(hc)  # nobody waits for this process yet: it is a spare
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    if not poller.poll(0):  # nobody waits for this process yet: it is a spare
+        prepare_messages(hc)
     boot = receive_frame(sock)
     if not isinstance(boot, hc.Boot):
         return 0

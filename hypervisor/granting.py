@@ -324,6 +324,7 @@ class Granting:
 
 def _copy_of(given: _Memory) -> Fd:
     copy = Fd(new_memfd("transferred", given.size))
+    os.posix_fallocate(copy.fileno(), 0, given.size)  # or a write might end in the middle
     for offset in range(0, given.size, COPY_LIMIT):
         count = min(COPY_LIMIT, given.size - offset)
         os.pwrite(copy.fileno(), read_memory(given.fd.fileno(), offset, count), offset)

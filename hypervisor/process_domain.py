@@ -46,6 +46,7 @@ from hypervisor.hypercall_end import HypercallEnd
 from hypervisor.processes import (
     HowEnded,
     Process,
+    Refill,
     TakeProcess,
     end_process,
     has_ended,
@@ -104,6 +105,7 @@ class ProcessDomain(DomainActor):
             self._end_process()
             self._not_started(DomainStartError.of(self._name, error))
             raise
+        self._pool.tell(Refill())
         self.watch(self._end.fileno(), self._on_frame)
         self.watch(process.pidfd.fileno(), self._on_death)
         for stream in self._console.streams:

@@ -2,9 +2,9 @@
 
 `ProcessPool` is an actor that owns the spares: fresh interpreters (exec, never a fork of a threaded
 parent) which have already imported what a driver needs and wait for their `Boot` frame, so that a
-restart does not pay for interpreter start-up. The next one is started a moment after one was taken,
-since whoever took it needs the processor more just now, and so do the clients that wait for it;
-with two of them, a second death soon after a first is as cheap.
+restart does not pay for interpreter start-up. Whoever took one says `Refill` when it runs, and the
+next one is started a moment later: until then its clients, who connect to it anew, need the
+processors more. With two of them, a second death soon after a first is as cheap.
 
 PDEATHSIG is tied to the *thread* that started the child, so the pool's thread starts every process
 and outlives every domain. A spare that died while it stood by is noticed by its pidfd when it is
@@ -34,7 +34,7 @@ from actors import Actor, Fd, Message
 CHILD_SOCKET = 3
 """The descriptor under which a process finds its hypercall socket."""
 
-_REFILL_AFTER = 0.1  # seconds; a restart and its channels' new connections take a third of that
+_START_AFTER = 0.1  # seconds; until the channels of a restarted back end are open it takes a tenth
 _KEPT = ("HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
 _KEPT_PREFIXES = ("LC_", "PYTHON")
 
@@ -46,7 +46,11 @@ class TakeProcess(Message):
 
 
 class Refill(Message):
-    """A process was taken a moment ago: start a spare, and a moment later the next."""
+    """Who took a process runs: soon there may be another."""
+
+
+class _Start(Message):
+    """Start a spare, and a moment later the next."""
 
 
 class Process(Message):
@@ -79,7 +83,7 @@ class ProcessPool(Actor):
         self._wanted = spares
         self._preload: list[str] = []
         self._spares: deque[Process] = deque()
-        self._refills = False  # `Refill` is on its way
+        self._starts = False  # `_Start` is on its way
 
     def on_stop(self) -> None:
         for spare in self._spares:
@@ -90,22 +94,24 @@ class ProcessPool(Actor):
             case TakeProcess(preload):
                 self._preload = sorted({*self._preload, *preload})
                 taken = self._take()
-                self._refill_soon()
                 reply = self.reply_later()
                 reply.send(taken)
                 _close(taken)
                 return None
             case Refill():
-                self._refills = False
+                self._start_soon()
+                return None
+            case _Start():
+                self._starts = False
                 self._spares.append(self._start())
-                self._refill_soon()
+                self._start_soon()
                 return None
         raise TypeError(f"the process pool does not take {type(message).__name__}")
 
-    def _refill_soon(self) -> None:
-        if len(self._spares) < self._wanted and not self._refills:
-            self._refills = True
-            self.after(_REFILL_AFTER, Refill())
+    def _start_soon(self) -> None:
+        if len(self._spares) < self._wanted and not self._starts:
+            self._starts = True
+            self.after(_START_AFTER, _Start())
 
     def _take(self) -> Process:
         while self._spares:

@@ -1,6 +1,6 @@
 """Memory that can be granted, and taken back without asking.
 
-A `Region` is a memfd, mapped shared, with its pages allocated up front (`reserve`). Rules:
+A `Region` is a memfd, mapped shared, with its pages allocated when it is made. Rules:
 
 1. Its addresses never change and its views never dangle (memory.py).
 2. It is sealed against shrink, grow and further seals before anybody gets its descriptor: no peer
@@ -12,7 +12,9 @@ A `Region` is a memfd, mapped shared, with its pages allocated up front (`reserv
    the peer keeps the old snapshot. Part of a region can be renewed by itself: then several memfds
    (`Backing`) lie under one window, and a grant must be within one of them.
 4. Nothing is allocated before the peer is cut off but what is kept: that takes twice as long as all
-   the rest, and to take memory back must not need any. `reserve` comes afterwards.
+   the rest, and to take memory back must not need any. The rest is allocated by `reserve`
+   afterwards; whoever is quicker has his page allocated by his touch, and if the machine has no
+   memory at all at that moment, the kernel ends him.
 
 What a hostile grantee keeps afterwards: what it had read, the old snapshot of what is read-only,
 orphan pages, and pages that it pinned in the kernel with what they held at the revocation. None of
@@ -269,7 +271,8 @@ class Region:
         fd = new_memfd(self._name, size)
         try:
             for start, length in keep:
-                os.pwrite(fd, self.view[start : start + length], start - first)
+                os.posix_fallocate(fd, start - first, length)  # or to write would be a SIGBUS
+                write_memory(fd, start - first, self.view[start : start + length])
             for start, length in _gaps(around, span):
                 self._window.lay(fd, start, length, start - first)
             extra = F_SEAL_FUTURE_WRITE if self.readonly_to_peers else 0

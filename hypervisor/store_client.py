@@ -55,13 +55,13 @@ class StoreOperations:
         """The value of a node."""
         return self._ask(Op.READ, _parts(path))
 
-    def write(self, path: str, value: bytes) -> None:
+    def write(self, path: str, value: bytes | bytearray | memoryview) -> None:
         """Set the value of a node, which is created if it is not there.
 
         Raises:
             TypeError: the value is not bytes; a text is to be encoded, in UTF-8 by custom.
         """
-        if not isinstance(value, bytes):
+        if not isinstance(value, (bytes, bytearray, memoryview)):
             raise TypeError(f"the value of a node is bytes, not {type(value).__name__}")
         self._ask(Op.WRITE, _parts(path) + value)
 

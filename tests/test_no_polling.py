@@ -48,6 +48,10 @@ ALLOWED: dict[str, str] = {
         "the deadline that a guest asked for by SetTimer: one-shot, for its virtual IRQ TIMER"
     ),
     "hypervisor.simulated_domain.SimulatedDomain._probe": "the watchdog, as above, in virtual time",
+    "hypervisor.processes.ProcessPool._start_soon": (
+        "the moment for which a process that has just started has the processors for itself, "
+        "before the next spare is started; ends when there are enough"
+    ),
     "hypervisor.store_watch.Follower.get": (
         "the deadline that the caller gave; the loop goes round when it is woken and what it was "
         "woken for is not for it to see"

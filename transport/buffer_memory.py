@@ -32,6 +32,7 @@ class BufferMemory:
 
     def __init__(self, size: int) -> None:
         self._pool = Pool(size)
+        self._reserved = True
         self.region = Region(size, name="xenidc-buffers")
         self._buffers: dict[int, LocalBuffer] = {}  # by where they start
 
@@ -87,11 +88,18 @@ class BufferMemory:
             else:
                 held.append(span)
                 buffer.moved = True
+        self._reserved = False
         self.region.renew(spans, keep, held)
 
     def reserve(self) -> None:
-        """Have all pages allocated; not while `renew` or `close` runs. Raises OSError."""
-        self.region.reserve()
+        """Have all pages allocated; not while `renew` or `close` runs.
+
+        Raises:
+            OSError: there is no memory for them.
+        """
+        if not self._reserved:
+            self._reserved = True
+            self.region.reserve()
 
     def close(self) -> None:
         """Give it back; buffers read zeros from now on."""

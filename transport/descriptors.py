@@ -39,8 +39,7 @@ REQUEST_LIMIT = RECORD_LIMIT - 4 * _WORD_LIMIT
 ANSWER_LIMIT = RECORD_LIMIT - _WORD_LIMIT
 _TRACEBACK_LIMIT = 500  # characters, so that an error fits into a record whatever it says
 _TEXT_LIMIT = 200
-_NIL = b"\xc0"
-_IN_PART = "the last record was published in part"
+_FED = 1 << 20  # bytes that one unpacker is fed
 _NOT_MSGPACK = (ValueError, TypeError, msgpack.UnpackException, RecursionError)
 _OPTIONS: dict[str, Any] = {
     "use_list": False,
@@ -144,31 +143,27 @@ def unpacker(capacity: int) -> Unpack:
     What it returns raises RemoteProtocolError if they are not whole records, and is of no use any
     more afterwards.
     """
-    unpacker = msgpack.Unpacker(
-        read_size=RECORD_LIMIT, max_buffer_size=capacity + len(_NIL), **_OPTIONS
-    )
-    feed, unpack_one, tell = unpacker.feed, unpacker.unpack, unpacker.tell
-    fed = 0
+
+    def fresh() -> msgpack.Unpacker:
+        return msgpack.Unpacker(read_size=RECORD_LIMIT, max_buffer_size=capacity, **_OPTIONS)
+
+    unpacker, fed = fresh(), 0
 
     def unpack(records: bytes) -> list[Any]:
-        nonlocal fed
+        nonlocal unpacker, fed
         fed += len(records)
+        unpack_one, tell = unpacker.unpack, unpacker.tell
         try:
-            feed(records)
-            first = unpack_one()
-            if tell() == fed:
-                return [first]  # the commonest: it costs a fraction
-            # It does not say whether its input ended within a value, so a nil is put behind the
-            # records: only if that comes out as the last value was the last record whole.
-            fed += len(_NIL)
-            feed(_NIL)
-            found = [first, *unpacker]
+            unpacker.feed(records)
+            found = [unpack_one()]
+            while tell() != fed:
+                found.append(unpack_one())
         except msgpack.OutOfData:
-            raise RemoteProtocolError(_IN_PART) from None
+            raise RemoteProtocolError("the last record was published in part") from None
         except _NOT_MSGPACK as error:
             raise RemoteProtocolError(f"a record is not msgpack: {error!r}") from error
-        if found.pop() is not None or tell() != fed:
-            raise RemoteProtocolError(_IN_PART)
+        if fed > _FED:  # the peer decides how large its buffer has grown
+            unpacker, fed = fresh(), 0
         return found
 
     return unpack

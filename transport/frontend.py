@@ -284,7 +284,8 @@ class FrontEnd(Channel):
 
         Args:
             arm: afterwards `fileno` becomes readable when the next one has ended. A loop that polls
-                needs no such signal, and spares the back end the making of it.
+                needs no such signal, and spares the back end the making of it; before it sleeps
+                it reaps once more, armed. In a simulated machine nothing moves while it polls.
         """
         self._reaper = threading.get_ident()
         with self._lock:

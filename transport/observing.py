@@ -142,13 +142,13 @@ class Watched:
         """What is queued will not be shown to that back end."""
         self._queued.clear()
 
-    def phase(self, request: Completion, direction: str, size: int) -> None:
+    def phase(self, request: Completion, direction: str, size: int, now: float) -> None:
         """A data phase of it was moved."""
         history = request.history
         if history is None:
             return
         if len(history.phases) < PHASES:
-            history.phases.append(Phase(direction, size, self._now(), history.epoch))
+            history.phases.append(Phase(direction, size, now, history.epoch))
         else:
             history.left_out += 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import fcntl
+import math
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -31,9 +32,9 @@ from actors import (
     WrongType,
     decode,
     encode,
+    prepare_messages,
 )
 from actors.codec import decode_value, encode_value
-from actors.message import prepare
 
 
 class Scalars(Message):
@@ -738,8 +739,14 @@ def test_what_a_field_says_of_comparing_showing_and_hashing_holds() -> None:
     assert repr(message) == "Marked(n=1, note='a', items=[2])"
 
 
+def test_a_message_is_like_itself_whatever_is_in_it() -> None:
+    message = Marked(1, "", "", [math.nan])  # type: ignore[list-item]
+    assert message == message  # noqa: PLR0124
+    assert message != Marked(1, "", "", [math.inf])  # type: ignore[list-item]
+
+
 def test_what_is_prepared_beforehand_is_as_what_is_prepared_at_its_first_use() -> None:
-    prepare(sys.modules[__name__])
+    prepare_messages(sys.modules[__name__])
     message = Marked(1, "a", "b", [2])
     assert decode(encode(message)) == message
     assert decode(encode(Base(7))) == Base(7)

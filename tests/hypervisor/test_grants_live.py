@@ -5,7 +5,9 @@ Nothing sleeps: who waits, waits for news, and news that are lost fail by `PATIE
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -245,6 +247,25 @@ def test_a_transfer_needs_the_receivers_word_and_has_a_limit(world: World, place
     giver("transfer", small, receiver.domid, gref)
     receiver.told("transferred", gref)
     assert giver.refused("transfer", small, receiver.domid, gref) == "ValueError"
+
+
+def test_a_transfer_that_there_is_no_memory_for_leaves_the_giver_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_fd: int, _offset: int, _length: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory left")
+
+    giver, receiver = world.domain("process"), world.domain("process")
+    number = giver("make", PAGE, False)
+    giver("put", number, 0, b"still")
+    gref = receiver("accept", giver.domid, PAGE)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", none_left)
+        assert giver.refused("transfer", number, receiver.domid, gref) == "HypercallError"
+    assert giver("get", number, 0, 5) == b"still"
+    giver("transfer", number, receiver.domid, gref)
+    receiver.told("transferred", gref)
+    assert receiver("get", receiver("adopt", gref), 0, 5) == b"still"
 
 
 # --- revocation -----------------------------------------------------------------------------------

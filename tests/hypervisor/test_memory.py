@@ -315,6 +315,23 @@ def test_a_region_that_there_is_no_memory_for_leaves_nothing(
         Region(4 * PAGE)  # the leak check sees what becomes of it
 
 
+def test_what_is_to_be_kept_is_not_lost_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_fd: int, _offset: int, _length: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory left")
+
+    region = patterned(4)
+    with mmap.mmap(region.fd, region.size) as peers:
+        monkeypatch.setattr(os, "posix_fallocate", none_left)
+        with pytest.raises(OSError, match="no memory left"):
+            region.renew(keep=[(PAGE, 2 * PAGE)])
+        assert pages_of(region.view) == pages_of(memoryview(peers)) == [1, 2, 3, 4]
+        monkeypatch.undo()
+        region.renew(keep=[(PAGE, 2 * PAGE)])
+        assert pages_of(region.view) == [0, 2, 3, 0]
+        assert peers[:] == bytes(region.size)
+    region.close()
+
+
 def test_memory_is_taken_back_even_if_there_is_none_for_the_fresh_pages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -92,6 +92,9 @@ def test_what_takes_records_apart_goes_on_until_something_is_wrong(
     for end in range(1, len(whole)):
         with pytest.raises(RemoteProtocolError, match="in part"):
             descriptors.unpacker(1 << 20)(whole + whole[:end])
+    for hidden in (b"\xc0\x92", whole + b"\xc0\x94\x07\x10\x00\x92", b"\x92\x91"):
+        with pytest.raises(RemoteProtocolError, match="in part"):
+            descriptors.unpacker(1 << 20)(hidden)
     with contextlib.suppress(RemoteProtocolError):
         assert unpack(whole + rest)[0] == (EPOCH, 1, descriptors.CANCELLED, None)
 
