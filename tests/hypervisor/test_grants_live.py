@@ -255,7 +255,7 @@ def test_a_transfer_that_there_is_no_memory_for_leaves_the_giver_everything(
     def none_left(_fd: int, _offset: int, _length: int) -> None:
         raise OSError(errno.ENOMEM, "no memory left")
 
-    giver, receiver = world.domain("process"), world.domain("process")
+    giver, receiver = world.domain("process"), world.domain("here")
     number = giver("make", PAGE, False)
     giver("put", number, 0, b"still")
     gref = receiver("accept", giver.domid, PAGE)
