@@ -155,13 +155,16 @@ def unpacker(capacity: int) -> Unpack:
         unpack_one, tell = unpacker.unpack, unpacker.tell
         try:
             unpacker.feed(records)
-            found = [unpack_one()]
+            found = []
             while tell() != fed:
                 found.append(unpack_one())
         except msgpack.OutOfData:
             raise RemoteProtocolError("the last record was published in part") from None
         except _NOT_MSGPACK as error:
-            raise RemoteProtocolError(f"a record is not msgpack: {error!r}") from error
+            text = (
+                f"a record is not msgpack: {type(error).__name__} {error}"  # its repr may be long
+            )
+            raise RemoteProtocolError(text) from error
         if fed > _FED:  # the peer decides how large its buffer has grown
             unpacker, fed = fresh(), 0
         return found
@@ -171,7 +174,8 @@ def unpacker(capacity: int) -> Unpack:
 
 def show(value: Any) -> str:
     """What a peer wrote, for the text of an error: short, however long or deeply nested it is."""
-    return reprlib.repr(value)
+    text = reprlib.repr(value)
+    return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}..."
 
 
 def error_of(details: Any) -> RemoteError:

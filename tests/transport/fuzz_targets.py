@@ -193,6 +193,8 @@ SEEDS: dict[str, list[bytes]] = {
         msgpack.packb([EPOCH, 5, "body"]) + msgpack.packb([EPOCH, -5]),
         b"\x91" * 1000 + b"\xc0",
         b"\xdd\x05\xf5\xe0\xff",
+        b"\xda\x05\x00" + b"\xff" * 0x500,
+        msgpack.packb([[[[["x" * 9] * 6] * 6] * 6], 5, "body"]),
     ],
     "answers": [
         *(msgpack.packb([EPOCH, n, 0, "result"]) for n in range(4, 8)),
@@ -200,6 +202,7 @@ SEEDS: dict[str, list[bytes]] = {
         msgpack.packb([EPOCH, 7, 3, 100]) + msgpack.packb([EPOCH, 7, 4, 50]),
         msgpack.packb([EPOCH, 5, 2, None]),
         b"\x94\x07" + b"\x91" * 1000 + b"\xc0\x00\x00",
+        b"".join(msgpack.packb([EPOCH, n, 0, "result"]) for n in range(4, 8)),
     ],
 }
 """Where a fuzzer may begin: what correct peers write, and what was wrong once."""

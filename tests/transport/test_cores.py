@@ -111,8 +111,7 @@ def test_a_lost_back_end_ends_exactly_those_that_may_have_been_done(
     for request in lost:
         pending.end(request)
     assert pending.credits == 256 - len(pending)
-    records = pending.records(2)
-    again = unpack(b"".join(records)) if records else []
+    again = unpack(b"".join(pending.records(2)))
     words: list[tuple[Any, ...]] = []
     for request in pending:
         words.append((2, request.number, "x"))
