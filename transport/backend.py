@@ -96,6 +96,7 @@ class BackEndActor(Actor):
         self._on_request = guest.interruptible(self._driver.on_request)
         self._is_idempotent = self._driver.is_idempotent
         self._spin = 0.0
+        self._spins_until = 0.0
         self._pack = descriptors.packer()  # for this actor's thread alone
         self._workers: Executor | None = None
 
@@ -331,22 +332,25 @@ class BackEndActor(Actor):
         return [each for each in self._connections.values() if not each.closing]
 
     def _look_around(self) -> bool:
-        """Serve all connections as long as requests come quickly; whether they still do."""
+        """Serve all connections as long as requests come quickly; whether they still do.
+
+        The event of one that has just been opened, or was served meanwhile, is nothing to spin for.
+        """
         now = self.system.now
-        at = started = now()
-        until = started + self._spin
-        while at < until:
-            if at - started > _SPIN_TURN:
-                return True
+        started = now()
+        while True:
             found = False
             for each in self._open_connections():
                 found |= not each.closing and self._look(each)
             at = now()
             if found:
-                until = at + self._spin
+                self._spins_until = at + self._spin
+            elif at >= self._spins_until:
+                return False
             else:
                 os.sched_yield()
-        return False
+            if at - started > _SPIN_TURN:
+                return True
 
     def _look(self, connection: Connection) -> bool:
         """Serve a few of its requests, without being signalled; whether there were any."""

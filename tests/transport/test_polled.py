@@ -99,6 +99,19 @@ def test_a_loop_that_polls_is_not_signalled(machine: Machine) -> None:
     assert [request.result for request in channel.reap()] == ["x"]
 
 
+def test_a_driver_that_spins_does_not_for_who_only_connects(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[None] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: looks.append(None))
+    machine.start("device", Spinner, placement="thread")
+    channels = [connect(machine, "device") for _ in range(3)]
+    machine.shutdown("device")
+    assert not looks
+    for channel in channels:
+        channel.close()
+
+
 def test_a_polled_call_works_whether_or_not_the_driver_spins(opens: Opens) -> None:
     for driver in (Device, Spinner):
         channel = opens(driver, device=driver.__name__.lower())
