@@ -39,7 +39,7 @@ REQUEST_LIMIT = RECORD_LIMIT - 4 * _WORD_LIMIT
 ANSWER_LIMIT = RECORD_LIMIT - _WORD_LIMIT
 _TRACEBACK_LIMIT = 500  # characters, so that an error fits into a record whatever it says
 _TEXT_LIMIT = 200
-_FED = 1 << 20  # bytes that one unpacker is fed
+_FED = 1 << 20  # bytes that one unpacker is fed: its buffer grows with what a peer writes at once
 _NOT_MSGPACK = (ValueError, TypeError, msgpack.UnpackException, RecursionError)
 _OPTIONS: dict[str, Any] = {
     "use_list": False,
@@ -130,46 +130,43 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-Unpack = Callable[[bytes], list[Any]]
-"""The arrays in a run of whole records."""
+def unpack(records: bytes) -> list[Any]:
+    """The arrays in a run of whole records.
 
-
-def unpacker(capacity: int) -> Unpack:
-    """What takes the records of one peer's ring apart, for one thread at a time.
-
-    Args:
-        capacity: bytes of records that there can be at once.
-
-    What it returns raises RemoteProtocolError if they are not whole records, and is of no use any
-    more afterwards.
+    Raises:
+        RemoteProtocolError: they are not whole records.
     """
+    try:
+        unpacker = _unpackers.pop()
+    except IndexError:
+        unpacker = _new_unpacker()
+    feed, unpack_one, tell = unpacker
+    end = tell() + len(records)
+    try:
+        feed(records)
+        found = []
+        while tell() != end:
+            found.append(unpack_one())
+    except msgpack.OutOfData:
+        raise RemoteProtocolError("the last record was published in part") from None
+    except _NOT_MSGPACK as error:
+        text = f"a record is not msgpack: {type(error).__name__} {error}"  # its repr may be long
+        raise RemoteProtocolError(text) from error
+    if end < _FED:
+        _unpackers.append(unpacker)
+    return found
 
-    def fresh() -> msgpack.Unpacker:
-        return msgpack.Unpacker(read_size=RECORD_LIMIT, max_buffer_size=capacity, **_OPTIONS)
 
-    unpacker, fed = fresh(), 0
+_Unpacker = tuple[Callable[[bytes], None], Callable[[], Any], Callable[[], int]]
 
-    def unpack(records: bytes) -> list[Any]:
-        nonlocal unpacker, fed
-        fed += len(records)
-        unpack_one, tell = unpacker.unpack, unpacker.tell
-        try:
-            unpacker.feed(records)
-            found = []
-            while tell() != fed:
-                found.append(unpack_one())
-        except msgpack.OutOfData:
-            raise RemoteProtocolError("the last record was published in part") from None
-        except _NOT_MSGPACK as error:
-            text = (
-                f"a record is not msgpack: {type(error).__name__} {error}"  # its repr may be long
-            )
-            raise RemoteProtocolError(text) from error
-        if fed > _FED:  # the peer decides how large its buffer has grown
-            unpacker, fed = fresh(), 0
-        return found
+# As many as were ever in use at once, since each takes 41 KiB. One is out of the list while it is
+# used, and does not come back if it has failed, for there may be something left in it.
+_unpackers: list[_Unpacker] = []
 
-    return unpack
+
+def _new_unpacker() -> _Unpacker:
+    unpacker = msgpack.Unpacker(read_size=RECORD_LIMIT, max_buffer_size=0, **_OPTIONS)
+    return unpacker.feed, unpacker.unpack, unpacker.tell
 
 
 def show(value: Any) -> str:

@@ -34,7 +34,6 @@ class Link:
         theirs, journal = split_page(peer_page.view, slots, descriptors.RECORD_LIMIT)
         self.incoming = Incoming(ours, theirs)
         self.outgoing = Outgoing(ours, theirs)
-        self.unpack = descriptors.unpacker(slots * descriptors.RECORD_LIMIT)
         self._journal = Journal(journal, slots)
         self.queue: list[bytes] = []
         self.closing = False  # nothing more goes into its ring

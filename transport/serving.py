@@ -52,7 +52,6 @@ class Connection:
         theirs, _ = split_page(pages.view, slots, descriptors.RECORD_LIMIT)
         self.incoming = Incoming(ours, theirs)
         self._outgoing = Outgoing(ours, theirs)
-        self._unpack = descriptors.unpacker(slots * descriptors.RECORD_LIMIT)
         self.journal = Journal(journal, slots)
         self.backlog: deque[Any] = deque()  # records that were read and not looked at
         self.closing = False  # its ring is not looked at any more
@@ -72,7 +71,7 @@ class Connection:
         """
         records = self.incoming.read()
         if records:
-            self.backlog += self._unpack(records)
+            self.backlog += descriptors.unpack(records)
         return bool(self.backlog)
 
     def next(self) -> tuple[int, Request] | None:

@@ -149,7 +149,7 @@ def answers(data: bytes) -> None:
         front.lose()
         ended += front.reap()
         honest, incoming = open_link(front, EPOCH + 1)
-        for record in descriptors.unpacker(CAPACITY)(incoming.read()):
+        for record in descriptors.unpack(incoming.read()):
             assert record[0] == EPOCH + 1
             if len(record) > 2 and record[1] > 0:
                 honest.write(descriptors.pack_result(EPOCH + 1, record[1], "honest"))

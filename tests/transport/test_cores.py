@@ -21,12 +21,6 @@ from transport.ring import page_size
 from transport.serving import Connection
 from transport.stream import Stream
 
-
-def unpack(records: bytes) -> list[Any]:
-    """As who reads the ring does at its first look."""
-    return descriptors.unpacker(1 << 20)(records)
-
-
 # --- slots and journal ----------------------------------------------------------------------------
 
 
@@ -111,7 +105,7 @@ def test_a_lost_back_end_ends_exactly_those_that_may_have_been_done(
     for request in lost:
         pending.end(request)
     assert pending.credits == 256 - len(pending)
-    again = unpack(b"".join(pending.records(2)))
+    again = descriptors.unpack(b"".join(pending.records(2)))
     words: list[tuple[Any, ...]] = []
     for request in pending:
         words.append((2, request.number, "x"))
@@ -215,7 +209,7 @@ def test_a_record_comes_out_as_it_went_in_and_fits_its_place(
         descriptors.pack_cancel(epoch, number),
     ]
     assert len(record) + sum(map(len, words)) <= descriptors.RECORD_LIMIT
-    assert unpack(record + b"".join(words))[0][2] == body
+    assert descriptors.unpack(record + b"".join(words))[0][2] == body
 
 
 @given(st.text(max_size=2000), st.integers(1, 1 << 60), st.integers(1, 1 << 63))
@@ -227,7 +221,7 @@ def test_an_answer_fits_whatever_went_wrong(text: str, epoch: int, number: int) 
     ):
         word = descriptors.pack_phase(epoch, number, descriptors.PUSH, 1 << 40)
         assert len(record) + len(word) <= descriptors.RECORD_LIMIT
-        ((said_epoch, said_number, status, value),) = unpack(record)
+        ((said_epoch, said_number, status, value),) = descriptors.unpack(record)
         assert (said_epoch, said_number) == (epoch, number)
         if status == descriptors.FAILED:
             descriptors.error_of(value)
@@ -236,7 +230,7 @@ def test_an_answer_fits_whatever_went_wrong(text: str, epoch: int, number: int) 
 @given(st.binary(max_size=300) | st.lists(BODIES.map(msgpack.packb)).map(b"".join))
 def test_arbitrary_bytes_are_records_or_the_peers_fault(data: bytes) -> None:
     try:
-        found = unpack(data)
+        found = descriptors.unpack(data)
     except RemoteProtocolError:
         return
     assert isinstance(found, list)
@@ -245,7 +239,7 @@ def test_arbitrary_bytes_are_records_or_the_peers_fault(data: bytes) -> None:
 def test_a_record_that_announces_much_takes_no_memory() -> None:
     for bomb in (b"\xdd\x05\xf5\xe1\x00", b"\xdf\x05\xf5\xe1\x00", b"\xc6\x7f\xff\xff\xff"):
         with pytest.raises(RemoteProtocolError):
-            unpack(bomb * 3)
+            descriptors.unpack(bomb * 3)
 
 
 # --- what a back end makes of them ----------------------------------------------------------------
