@@ -186,22 +186,24 @@ def _x11vnc(ours: int) -> Iterator[int | None]:
     with contextlib.ExitStack() as stack:
 
         def start(*command: str) -> subprocess.Popen[str]:
-            process = stack.enter_context(quiet(command, stdout=subprocess.PIPE))
-            stack.callback(process.terminate)
-            return process
+            return stack.enter_context(quiet(command, stdout=subprocess.PIPE))
 
         server = start("Xvfb", "-displayfd", "1", "-screen", "0", screen, "-nolisten", "tcp")
-        assert server.stdout is not None
-        display = f":{server.stdout.readline().strip()}"
-        start("xtigervncviewer", "-display", display, "-RemoteResize=0", f"127.0.0.1::{ours}")
-        time.sleep(2)  # it has no way to say that its window is there
-        other = start(
-            *("x11vnc", "-display", display, "-localhost", "-forever", "-shared", "-quiet"),
-            *("-nocursor", "-autoport", "5990", "-wait", "1", "-defer", "1"),
-        )
-        assert other.stdout is not None
-        port = next(line for line in other.stdout if line.startswith("PORT="))
-        yield int(port.removeprefix("PORT="))
+        try:
+            assert server.stdout is not None
+            display = f":{server.stdout.readline().strip()}"
+            start("xtigervncviewer", "-display", display, "-RemoteResize=0", f"127.0.0.1::{ours}")
+            time.sleep(2)  # it has no way to say that its window is there
+            other = start(
+                *("x11vnc", "-display", display, "-localhost", "-forever", "-shared", "-quiet"),
+                *("-nocursor", "-autoport", "5990", "-wait", "1", "-defer", "1"),
+            )
+            assert other.stdout is not None
+            port = next(line for line in other.stdout if line.startswith("PORT="))
+            yield int(port.removeprefix("PORT="))
+        finally:
+            # The end of their display ends the others. Of a SIGTERM x11vnc may never come out.
+            server.terminate()
 
 
 def _ticks(pid: int) -> int:
