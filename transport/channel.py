@@ -182,7 +182,7 @@ class Channel:
                 records = incoming.read()
                 if records:
                     now = self._now()
-                    for response in descriptors.unpack(records):
+                    for response in descriptors.unpack(records, self.slots):
                         self._answered(link, response, now)
                     self._latencies.tidy()
                     if link.queue:

@@ -34,8 +34,9 @@ from transport.errors import LocalProtocolError, RemoteError, RemoteProtocolErro
 OK, FAILED, CANCELLED, PULL, PUSH = range(5)
 RECORD_LIMIT = 1024  # bytes; a ring holds this much for each slot of its channel
 _WORD_LIMIT = 32  # bytes of the other words
-# Beside a request there may be one word of either kind, and one about the slot's last user.
-REQUEST_LIMIT = RECORD_LIMIT - 4 * _WORD_LIMIT
+WORDS = 4
+"""Others that there may be beside a request: of either kind, and about the slot's last user."""
+REQUEST_LIMIT = RECORD_LIMIT - WORDS * _WORD_LIMIT
 ANSWER_LIMIT = RECORD_LIMIT - _WORD_LIMIT
 _TRACEBACK_LIMIT = 500  # characters, so that an error fits into a record whatever it says
 _TEXT_LIMIT = 200
@@ -130,12 +131,14 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-def unpack(records: bytes) -> list[Any]:
-    """The arrays in a run of whole records.
+def unpack(records: bytes, slots: int) -> list[Any]:
+    """The arrays in a run of whole records, which a ring of so many slots can hold.
 
     Raises:
-        RemoteProtocolError: they are not whole records.
+        RemoteProtocolError: they are not whole records, or so many as no correct peer writes: they
+            can be small, and would take many times the ring's memory here.
     """
+    most = slots * (1 + WORDS)
     try:
         unpacker = _unpackers.pop()
     except IndexError:
@@ -147,6 +150,8 @@ def unpack(records: bytes) -> list[Any]:
         found = []
         while tell() != end:
             found.append(unpack_one())
+            if len(found) > most:
+                raise RemoteProtocolError(f"more than {most} records in a ring of {slots} slots")
     except msgpack.OutOfData:
         raise RemoteProtocolError("the last record was published in part") from None
     except _NOT_MSGPACK as error:

@@ -47,6 +47,7 @@ class Connection:
         self.pages = pages
         self.memory = memory
         self.ring = ring
+        self._slots = slots
         self._runtime = runtime
         ours, journal = split_page(ring.view, slots, descriptors.RECORD_LIMIT)
         theirs, _ = split_page(pages.view, slots, descriptors.RECORD_LIMIT)
@@ -71,7 +72,7 @@ class Connection:
         """
         records = self.incoming.read()
         if records:
-            self.backlog += descriptors.unpack(records)
+            self.backlog += descriptors.unpack(records, self._slots)
         return bool(self.backlog)
 
     def next(self) -> tuple[int, Request] | None:

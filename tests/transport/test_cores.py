@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.transport.fuzz_targets import unpack
 from transport import LocalProtocolError, OnLoss, RemoteProtocolError, descriptors
 from transport.completion import Completion
 from transport.journal import SETTLE, SLOT_LIMIT, Journal, Reached, journal_size
@@ -105,7 +106,7 @@ def test_a_lost_back_end_ends_exactly_those_that_may_have_been_done(
     for request in lost:
         pending.end(request)
     assert pending.credits == 256 - len(pending)
-    again = descriptors.unpack(b"".join(pending.records(2)))
+    again = unpack(b"".join(pending.records(2)))
     words: list[tuple[Any, ...]] = []
     for request in pending:
         words.append((2, request.number, "x"))
@@ -209,7 +210,7 @@ def test_a_record_comes_out_as_it_went_in_and_fits_its_place(
         descriptors.pack_cancel(epoch, number),
     ]
     assert len(record) + sum(map(len, words)) <= descriptors.RECORD_LIMIT
-    assert descriptors.unpack(record + b"".join(words))[0][2] == body
+    assert unpack(record + b"".join(words))[0][2] == body
 
 
 @given(st.text(max_size=2000), st.integers(1, 1 << 60), st.integers(1, 1 << 63))
@@ -221,7 +222,7 @@ def test_an_answer_fits_whatever_went_wrong(text: str, epoch: int, number: int) 
     ):
         word = descriptors.pack_phase(epoch, number, descriptors.PUSH, 1 << 40)
         assert len(record) + len(word) <= descriptors.RECORD_LIMIT
-        ((said_epoch, said_number, status, value),) = descriptors.unpack(record)
+        ((said_epoch, said_number, status, value),) = unpack(record)
         assert (said_epoch, said_number) == (epoch, number)
         if status == descriptors.FAILED:
             descriptors.error_of(value)
@@ -230,7 +231,7 @@ def test_an_answer_fits_whatever_went_wrong(text: str, epoch: int, number: int) 
 @given(st.binary(max_size=300) | st.lists(BODIES.map(msgpack.packb)).map(b"".join))
 def test_arbitrary_bytes_are_records_or_the_peers_fault(data: bytes) -> None:
     try:
-        found = descriptors.unpack(data)
+        found = unpack(data)
     except RemoteProtocolError:
         return
     assert isinstance(found, list)
@@ -239,7 +240,7 @@ def test_arbitrary_bytes_are_records_or_the_peers_fault(data: bytes) -> None:
 def test_a_record_that_announces_much_takes_no_memory() -> None:
     for bomb in (b"\xdd\x05\xf5\xe1\x00", b"\xdf\x05\xf5\xe1\x00", b"\xc6\x7f\xff\xff\xff"):
         with pytest.raises(RemoteProtocolError):
-            descriptors.unpack(bomb * 3)
+            unpack(bomb * 3)
 
 
 # --- what a back end makes of them ----------------------------------------------------------------

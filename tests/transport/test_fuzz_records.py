@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.transport import fuzz_targets
-from tests.transport.fuzz_targets import EPOCH, SEEDS, TARGETS
+from tests.transport.fuzz_targets import EPOCH, SEEDS, TARGETS, unpack
 from transport import RemoteProtocolError, descriptors
 
 NUMBERS = st.one_of(
@@ -81,16 +81,16 @@ def test_what_takes_records_apart_goes_on_until_something_is_wrong(
 ) -> None:
     for values in looks:
         records = [msgpack.packb((EPOCH, 1, value)) for value in values]
-        assert [msgpack.packb(word) for word in descriptors.unpack(b"".join(records))] == records
+        assert [msgpack.packb(word) for word in unpack(b"".join(records))] == records
     whole = descriptors.pack_cancelled(EPOCH, 1)
     for end in range(1, len(whole)):
         with pytest.raises(RemoteProtocolError, match="in part"):
-            descriptors.unpack(whole + whole[:end])
+            unpack(whole + whole[:end])
     for hidden in (b"\xc0\x92", whole + b"\xc0\x94\x07\x10\x00\x92", b"\x92\x91"):
         with pytest.raises(RemoteProtocolError, match="in part"):
-            descriptors.unpack(hidden)
+            unpack(hidden)
     with contextlib.suppress(RemoteProtocolError):
-        assert descriptors.unpack(whole + rest)[0] == (EPOCH, 1, descriptors.CANCELLED, None)
+        assert unpack(whole + rest)[0] == (EPOCH, 1, descriptors.CANCELLED, None)
 
 
 @settings(max_examples=300)
@@ -98,27 +98,34 @@ def test_what_takes_records_apart_goes_on_until_something_is_wrong(
 def test_unpacking_gives_whole_values_or_a_typed_refusal(data: bytes) -> None:
     found, said = [], ""
     try:
-        found = descriptors.unpack(data)
+        found = unpack(data)
     except RemoteProtocolError as error:
         said = str(error)
     assert len(found) <= len(data)
     assert len(said) < 1000
 
 
+def test_no_more_records_are_made_of_a_ring_than_its_slots_can_have() -> None:
+    word = descriptors.pack_cancel(EPOCH, 1)
+    assert len(descriptors.unpack(word * 20, 4)) == 20
+    with pytest.raises(RemoteProtocolError, match="more than 20 records in a ring of 4 slots"):
+        descriptors.unpack(word * 100_000, 4)
+
+
 @pytest.mark.parametrize("kind", [b"\xdd", b"\xdf", b"\xdb", b"\xc6", b"\xc9"])
 def test_what_a_header_announces_is_not_believed(kind: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match=r"exceeds max_|in part"):
-        descriptors.unpack(kind + (99_999_999).to_bytes(4, "big") + b"\x01")
+        unpack(kind + (99_999_999).to_bytes(4, "big") + b"\x01")
 
 
 def test_no_array_is_longer_than_a_record_could_say_however_many_bytes_follow() -> None:
     with pytest.raises(RemoteProtocolError, match="exceeds max_array_len"):
-        descriptors.unpack(b"\xdd" + (5000).to_bytes(4, "big") + bytes(5000))
+        unpack(b"\xdd" + (5000).to_bytes(4, "big") + bytes(5000))
 
 
 @given(VALUES)
 def test_an_answer_of_any_value_is_a_result_or_the_error_that_it_cannot_be_sent(value: Any) -> None:
-    (record,) = descriptors.unpack(descriptors.pack_result(EPOCH, 1, value))
+    (record,) = unpack(descriptors.pack_result(EPOCH, 1, value))
     assert record[:2] == (EPOCH, 1)
     assert record[2] in (descriptors.OK, descriptors.FAILED)
     if record[2] == descriptors.FAILED:
