@@ -88,7 +88,7 @@ def included(name: str, text: str, folder: Path) -> str:
     def link(found: re.Match[str]) -> str:
         path, hash_, place = found[1].partition("#")
         target = normpath(join(dirname(name), path)) if path else name
-        if target.endswith(".png"):
+        if target.endswith((".png", ".svg")):
             shutil.copy(ROOT / target, folder)
             return f"](/made/{Path(target).name})"
         page = target.removeprefix("docs") if target.startswith("docs/") else PAGES[target]
