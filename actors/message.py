@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, ClassVar, dataclass_transform
 
@@ -41,6 +42,8 @@ class Message:
 
     __kind__: ClassVar[str] = ""
     __cache__: ClassVar[list[tuple[str, Node]] | None] = None
+    __compared__: ClassVar[Any]  # an attrgetter: what two messages are compared by
+    __hashed__: ClassVar[Any]
 
     def __init_subclass__(cls, *, kind: str | None = None) -> None:
         super().__init_subclass__()
@@ -48,6 +51,14 @@ class Message:
         dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
         cls.__kind__ = kind or f"{cls.__module__}.{cls.__qualname__}"
         cls.__cache__ = None
+        # With the kind, so that what they get is a tuple, however many fields there are: it looks
+        # whether two values are the same before it compares them.
+        compared = [each.name for each in _fields(cls) if each.compare]
+        hashed = [
+            each.name for each in _fields(cls) if (each.compare if each.hash is None else each.hash)
+        ]
+        cls.__compared__ = attrgetter("__kind__", *compared)
+        cls.__hashed__ = attrgetter("__kind__", *hashed)
         known = _kinds.get(cls.__kind__)
         if known is not None and _origin(known) != _origin(cls):
             raise TypeError(f"kind {cls.__kind__!r} belongs to {'.'.join(_origin(known))}")
@@ -78,18 +89,13 @@ class Message:
         return f"{type(self).__qualname__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Message) or type(other) is not type(self):
+        if type(other) is not type(self):
             return NotImplemented
-        return _compared(self) == _compared(other)
+        compared = self.__compared__
+        return bool(compared(self) == compared(other))
 
     def __hash__(self) -> int:
-        return hash(
-            tuple(
-                getattr(self, each.name)
-                for each in _fields(self)
-                if (each.compare if each.hash is None else each.hash)
-            )
-        )
+        return hash(self.__hashed__(self))
 
     @classmethod
     def __nodes__(cls) -> list[tuple[str, Node]]:
@@ -123,10 +129,6 @@ def prepare_messages(module: ModuleType) -> None:
 
 def _fields(message: Message | type[Message]) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(typing.cast(Any, message))
-
-
-def _compared(message: Message) -> tuple[Any, ...]:
-    return tuple(getattr(message, each.name) for each in _fields(message) if each.compare)
 
 
 def load_message(values: Any, depth: int, reader: Reader) -> Message:
