@@ -85,6 +85,7 @@ class Bus:
 
     def __init__(self) -> None:
         self._backs: dict[str, int] = {}
+        self._ending: set[str] = set()  # devices whose back end takes no more front ends
         self._channels: dict[Front, _Channel] = {}
         self._epoch = 0
 
@@ -102,6 +103,14 @@ class Bus:
         self._backs[device] = domid
         return [effect for front in fronts for effect in self._pair(front)]
 
+    def unadvertise(self, domid: int, device: str) -> None:
+        """``domid`` is about to end: who connects from now on waits for the next back end.
+
+        Nothing if it does not serve the device.
+        """
+        if self._backs.get(device) == domid:
+            self._ending.add(device)
+
     def connect(self, front: Front, device: str) -> list[Effect]:
         """The front end wants ``device``, now or whenever it comes; again, if it has said Closed.
 
@@ -118,7 +127,7 @@ class Bus:
                 raise HypercallError(f"connect: channel {front[1]} is connected already")
         else:
             self._channels[front] = _Channel(device)
-        return self._pair(front) if device in self._backs else []
+        return self._pair(front) if device in self._backs.keys() - self._ending else []
 
     def disconnect(self, front: Front, reason: str) -> list[Effect]:
         """The front end is gone for good; no effects if the channel is not there."""
@@ -168,6 +177,7 @@ class Bus:
         effects: list[Effect] = []
         for device in [name for name, back in self._backs.items() if back == domid]:
             del self._backs[device]
+            self._ending.discard(device)
             for front in self._fronts_of(device):
                 effects += self._step(front, BACK, Died(reason, returns))
         for front in [front for front in self._channels if front[0] == domid]:
@@ -182,12 +192,14 @@ class Bus:
     def withdraw(self, device: str, reason: str) -> list[Effect]:
         """Nobody will serve the device any more; every front end of it hears of that."""
         self._backs.pop(device, None)
+        self._ending.discard(device)
         fronts = self._fronts_of(device)
         return [effect for front in fronts for effect in self._step(front, BACK, Died(reason))]
 
     def withdraw_all(self, reason: str) -> list[Effect]:
         """The machine's supervisor gave up: nobody will serve anything any more."""
         self._backs.clear()
+        self._ending.clear()
         fronts = sorted(self._channels, key=lambda front: (self._channels[front].device, front))
         return [effect for front in fronts for effect in self._step(front, BACK, Died(reason))]
 

@@ -173,6 +173,12 @@ class Guest(MemoryCalls):
         pairings = self.hypercall(hc.Advertise(device))
         return [((domid, channel), epoch) for domid, channel, epoch in pairings]
 
+    def unadvertise(self, device: str) -> None:
+        """This domain, which serves ``device``, is about to end: no more front ends are paired with
+        it. Those that are close in order, and may wait for the next back end.
+        """
+        self.hypercall(hc.Unadvertise(device))
+
     def next_channel(self) -> int:
         """A number for one more channel of this domain."""
         return next(self._channels)

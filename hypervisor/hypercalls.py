@@ -278,6 +278,12 @@ class Advertise(Message):
     device: str
 
 
+class Unadvertise(Message):
+    """This domain, which serves ``device``, is about to end, and takes no more front ends."""
+
+    device: str
+
+
 class Connect(Message):
     """Channel number ``channel`` of this domain wants ``device``."""
 

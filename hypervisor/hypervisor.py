@@ -76,6 +76,7 @@ class Hypervisor(Actor):
             **self._ports.handlers(),
             hc.SetTimer: self._set_timer,
             hc.Advertise: self._advertise,
+            hc.Unadvertise: lambda domid, call: self._bus.unadvertise(domid, call.device),
             hc.Connect: lambda domid, call: self._act(
                 self._bus.connect((domid, call.channel), call.device)
             ),

@@ -115,6 +115,7 @@ class BackEndActor(Actor):
     def on_stop(self) -> None:
         orderly = self.exit_reason.kind in ("normal", "shutdown")
         if orderly:
+            self._guest.unadvertise(self._guest.name)  # or who hears of our end connects anew to us
             for connection in self._connections.values():
                 self._say(connection.front, connection.epoch, CLOSING)
             for connection in list(self._connections.values()):

@@ -93,6 +93,22 @@ def test_every_pairing_of_the_machine_has_an_epoch_of_its_own() -> None:
     assert {epoch for _, _, epoch, _ in told(bus.advertise(6, "disk"))} == {4, 5, 6}
 
 
+def test_nobody_is_paired_with_a_back_end_that_is_about_to_end() -> None:
+    bus = paired()
+    bus.unadvertise(6, "disk")  # not its device
+    bus.unadvertise(5, "disk")
+    for side in (5, 0):
+        bus.switch(side, CHANNEL, 1, CLOSED, None)
+    assert bus.connect(CHANNEL, "disk") == []
+    assert bus.connect((0, 8), "disk") == []
+    assert told(bus.domain_died(5, "ended", returns=True)) == []
+    assert told(bus.advertise(6, "disk")) == [
+        *((0, 6, 2, INITIALISING), (6, 0, 2, INITIALISING)),
+        *((0, 6, 3, INITIALISING), (6, 0, 3, INITIALISING)),
+    ]
+    assert told(bus.connect((0, 9), "disk"))[0] == (0, 6, 4, INITIALISING)
+
+
 def test_a_word_of_an_ended_epoch_is_stale_whoever_says_it() -> None:
     bus = paired()
     effects = bus.domain_died(5, "killed", returns=True)
@@ -233,6 +249,10 @@ class Machine(RuleBasedStateMachine):
     def start(self, device: str) -> None:
         self.living += 1
         self.attempt(self.bus.advertise, self.living, device)
+
+    @rule(back=st.integers(0, 2), device=st.sampled_from("ab"))
+    def take_no_more(self, back: int, device: str) -> None:
+        self.bus.unadvertise(self.living - back, device)
 
     @rule(channel=st.integers(1, 3), device=st.sampled_from("ab"))
     def connect(self, channel: int, device: str) -> None:
