@@ -127,7 +127,8 @@ class Bus:
                 raise HypercallError(f"connect: channel {front[1]} is connected already")
         else:
             self._channels[front] = _Channel(device)
-        return self._pair(front) if device in self._backs.keys() - self._ending else []
+        served = device in self._backs and device not in self._ending
+        return self._pair(front) if served else []
 
     def disconnect(self, front: Front, reason: str) -> list[Effect]:
         """The front end is gone for good; no effects if the channel is not there."""

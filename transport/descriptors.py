@@ -34,9 +34,8 @@ from transport.errors import LocalProtocolError, RemoteError, RemoteProtocolErro
 OK, FAILED, CANCELLED, PULL, PUSH = range(5)
 RECORD_LIMIT = 1024  # bytes; a ring holds this much for each slot of its channel
 _WORD_LIMIT = 32  # bytes of the other words
-WORDS = 4
-"""Others that there may be beside a request: of either kind, and about the slot's last user."""
-REQUEST_LIMIT = RECORD_LIMIT - WORDS * _WORD_LIMIT
+_WORDS = 4  # of them beside a request: of either kind, and about the slot's last user
+REQUEST_LIMIT = RECORD_LIMIT - _WORDS * _WORD_LIMIT
 ANSWER_LIMIT = RECORD_LIMIT - _WORD_LIMIT
 _TRACEBACK_LIMIT = 500  # characters, so that an error fits into a record whatever it says
 _TEXT_LIMIT = 200
@@ -131,6 +130,18 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
+_Unpacker = tuple[Callable[[bytes], None], Callable[[], Any], Callable[[], int]]
+
+# As many as were ever in use at once, since each takes 41 KiB. One is out of the list while it is
+# used, and does not come back if it has failed, for there may be something left in it.
+_unpackers: list[_Unpacker] = []
+
+
+def _new_unpacker() -> _Unpacker:
+    unpacker = msgpack.Unpacker(read_size=RECORD_LIMIT, max_buffer_size=0, **_OPTIONS)
+    return unpacker.feed, unpacker.unpack, unpacker.tell
+
+
 def unpack(records: bytes, slots: int) -> list[Any]:
     """The arrays in a run of whole records, which a ring of so many slots can hold.
 
@@ -138,7 +149,7 @@ def unpack(records: bytes, slots: int) -> list[Any]:
         RemoteProtocolError: they are not whole records, or so many as no correct peer writes: they
             can be small, and would take many times the ring's memory here.
     """
-    most = slots * (1 + WORDS)
+    most = slots * (1 + _WORDS)
     try:
         unpacker = _unpackers.pop()
     except IndexError:
@@ -160,18 +171,6 @@ def unpack(records: bytes, slots: int) -> list[Any]:
     if end < _FED:
         _unpackers.append(unpacker)
     return found
-
-
-_Unpacker = tuple[Callable[[bytes], None], Callable[[], Any], Callable[[], int]]
-
-# As many as were ever in use at once, since each takes 41 KiB. One is out of the list while it is
-# used, and does not come back if it has failed, for there may be something left in it.
-_unpackers: list[_Unpacker] = []
-
-
-def _new_unpacker() -> _Unpacker:
-    unpacker = msgpack.Unpacker(read_size=RECORD_LIMIT, max_buffer_size=0, **_OPTIONS)
-    return unpacker.feed, unpacker.unpack, unpacker.tell
 
 
 def show(value: Any) -> str:

@@ -177,10 +177,7 @@ class FrontEnd(Channel):
             BuffersExhausted: there is no memory for a stream's chunk.
             ChannelClosed, LocalProtocolError: see there.
         """
-        if buffer is None and send is None and receive is None:
-            request = Completion(body)  # the commonest
-        else:
-            request = self._request(body, buffer, send, receive)
+        request = self._request(body, buffer, send, receive)
         request.token, request.on_loss, request.callback = token, on_loss, callback
         if not self._enter(request, show=False):
             with self._lock:

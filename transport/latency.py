@@ -14,7 +14,7 @@ from math import floor, log2
 
 _PARTS = 8  # buckets to a doubling
 _LEAST = 1e-9  # seconds; in a simulation something may take none
-_MANY = 1024
+_MANY = 1024  # that are not in their buckets yet
 
 
 class Latencies:

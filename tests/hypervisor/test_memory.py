@@ -304,21 +304,20 @@ def allocated(region: Region) -> int:
     return sum(about.st_blocks for about in seen.values()) * 512 // PAGE
 
 
+def none_left(_fd: int, _offset: int, _length: int) -> None:
+    """In the place of posix_fallocate."""
+    raise OSError(errno.ENOMEM, "no memory left")
+
+
 def test_a_region_that_there_is_no_memory_for_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def none_left(_fd: int, _offset: int, _length: int) -> None:
-        raise OSError(errno.ENOMEM, "no memory left")
-
     monkeypatch.setattr(os, "posix_fallocate", none_left)
     with pytest.raises(OSError, match="no memory left"):
         Region(4 * PAGE)  # the leak check sees what becomes of it
 
 
 def test_what_is_to_be_kept_is_not_lost_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(_fd: int, _offset: int, _length: int) -> None:
-        raise OSError(errno.ENOMEM, "no memory left")
-
     region = patterned(4)
     with mmap.mmap(region.fd, region.size) as peers:
         monkeypatch.setattr(os, "posix_fallocate", none_left)
